@@ -1,0 +1,22 @@
+//! The workflow engine as the gateway sees it: it starts a run and cancels it, and knows nothing of how.
+
+use crate::RunId;
+
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The engine can't be reached. The run stays queued and is started later.
+    #[error("the workflow engine is not available: {0}")]
+    Unavailable(String),
+}
+
+#[async_trait::async_trait]
+pub trait WorkflowEngine: Send + Sync + std::fmt::Debug {
+    /// Starts workflow `turn` for a run. Starting a run twice is one run.
+    async fn start_turn(&self, run: RunId) -> Result<(), EngineError>;
+
+    /// Asks a run to stop. A run that has ended, or that the engine doesn't know, is left as it is.
+    async fn cancel_turn(&self, run: RunId) -> Result<(), EngineError>;
+
+    /// Whether runs can be started now, for readiness.
+    async fn ready(&self) -> Result<(), EngineError>;
+}

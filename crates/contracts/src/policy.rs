@@ -1,0 +1,117 @@
+//! What is asked of the policy and what it answers.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Caller, TenantId, UserId};
+
+/// The one question that every part of the program asks: may this subject do this to that?
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    pub tenant: TenantId,
+    pub subject: Subject,
+    /// `resource:action`, from the catalogue in `policy/`.
+    pub action: String,
+    pub resource: Resource,
+    /// What else a rule may look at: for a tool call, the agent's tool list.
+    #[serde(default)]
+    pub context: Value,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    pub user_id: UserId,
+    pub roles: Vec<String>,
+    pub scopes: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Resource {
+    #[serde(rename = "type")]
+    pub kind: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub id: Option<String>,
+    #[serde(default)]
+    pub attributes: Value,
+}
+
+impl Resource {
+    /// A resource named by kind and id, without attributes.
+    pub fn new(kind: impl Into<String>, id: impl ToString) -> Self {
+        Self { kind: kind.into(), id: Some(id.to_string()), attributes: Value::Null }
+    }
+
+    /// All resources of a kind: what a list or a creation is about.
+    pub fn any(kind: impl Into<String>) -> Self {
+        Self { kind: kind.into(), id: None, attributes: Value::Null }
+    }
+}
+
+impl Request {
+    pub fn new(caller: &Caller, action: &str, resource: Resource) -> Self {
+        Self {
+            tenant: caller.tenant,
+            subject: Subject {
+                user_id: caller.user,
+                roles: caller.roles.clone(),
+                scopes: caller.scopes.clone(),
+            },
+            action: action.to_owned(),
+            resource,
+            context: Value::Null,
+        }
+    }
+
+    #[must_use]
+    pub fn with_context(mut self, context: Value) -> Self {
+        self.context = context;
+        self
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    Allow,
+    Deny,
+    Ask,
+}
+
+impl Effect {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Ask => "ask",
+        }
+    }
+}
+
+/// The policy's answer. `revision` names the policy text and data that gave it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    pub effect: Effect,
+    pub reason: String,
+    #[serde(default)]
+    pub obligations: Value,
+    #[serde(default)]
+    pub revision: String,
+}
+
+impl Decision {
+    #[must_use]
+    pub fn deny(reason: &str, revision: &str) -> Self {
+        Self {
+            effect: Effect::Deny,
+            reason: reason.to_owned(),
+            obligations: Value::Null,
+            revision: revision.to_owned(),
+        }
+    }
+
+    #[must_use]
+    pub fn allowed(&self) -> bool {
+        self.effect == Effect::Allow
+    }
+}

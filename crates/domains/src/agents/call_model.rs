@@ -1,0 +1,379 @@
+//! The step that asks the model: bounds, context, budget, the call itself with its stream, and the record.
+//!
+//! Money is held in the commit that starts the attempt and settled in the commit that ends it. An attempt that a
+//! crash cut off settles in full when the next one starts.
+
+use std::{sync::Arc, time::Duration};
+
+use contracts::{
+    MessageId, ToolCallId,
+    model::{ChatEvent, ChatRequest, ModelError, Role, ToolRequest, Usage},
+};
+use futures::StreamExt;
+use platform::{
+    durable::{Attempt, Begun, Completed, Effect, Options, Step, StepError, unix_ms},
+    faults,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{api::Agent, context, store::{self, ToolCall}, turn::Reply};
+use crate::{
+    App, agents,
+    conversations::{self, journal::{self, NewMessage, Run, RunState}},
+    models::{self, Charge, OverBudget, Price},
+};
+
+/// How long a piece of an answer waits for the next before both are committed.
+const DELTA_WAIT: Duration = Duration::from_millis(50);
+/// One call, however long it streams.
+const CALL_TIMEOUT: Duration = Duration::from_secs(600);
+/// An answer longer than this is ended here.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// Tool calls taken from one answer.
+const TOOL_CALLS_MAX: usize = 16;
+
+/// Asks the model for the turn's `number`-th time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CallModel {
+    #[serde(rename = "n")]
+    pub number: u32,
+}
+
+impl Step for CallModel {
+    type Worker = App;
+    type Output = Reply;
+    const NAME: &'static str = "call_model";
+    const OPTIONS: Options =
+        Options { timeout: CALL_TIMEOUT, attempts_max: 3, backoff: Duration::from_millis(500) };
+
+    async fn run(self, app: Arc<App>, mut attempt: Attempt) -> Result<Completed<Reply>, StepError> {
+        let call = Call::prepare(&app, &attempt, self.number).await?;
+        call.reserve(&app, &mut attempt).await?;
+        let heard = call.listen(&app, &attempt).await;
+        match heard {
+            Ok(answer) => call.record(&app, attempt, answer).await,
+            Err(failure) => Err(call.give_up(&attempt, failure).await?),
+        }
+    }
+}
+
+/// Everything that one call needs, read before it starts.
+struct Call {
+    run: Run,
+    agent: Agent,
+    request: ChatRequest,
+    context_cut: bool,
+    reserved: u64,
+    price: Price,
+    charge: Charge,
+    /// The same at every attempt, so that a client knows what a `chat.reset` takes back.
+    response_id: String,
+    input_tokens: u32,
+}
+
+/// What the model said, up to where it ended or was stopped.
+#[derive(Default)]
+struct Answer {
+    text: String,
+    tools: Vec<ToolRequest>,
+    usage: Option<Usage>,
+    /// Text that is not committed as a delta yet.
+    unsent: String,
+    deltas: u64,
+    stopped: bool,
+    complete: bool,
+}
+
+struct Failure {
+    error: ModelError,
+    heard: Answer,
+}
+
+impl Call {
+    async fn prepare(app: &App, attempt: &Attempt, number: u32) -> Result<Self, StepError> {
+        let run = journal::find_run(app.database.read(), attempt.run_id())
+            .await?
+            .ok_or_else(|| StepError::failed("no_run", "The run's row is gone."))?;
+        let agent = agents::get(app.database.read(), run.tenant, run.agent)
+            .await?
+            .ok_or_else(|| StepError::failed("no_agent", "The agent is gone."))?;
+        check_bounds(&run, &agent, number)?;
+        let model = app.model.as_ref();
+        let profile = model.profile();
+        let last = number + 1 >= agent.limits.steps_max;
+        let tools = if profile.tools && !last { app.tools.specs_of(&agent.tools) } else { Vec::new() };
+        let output_tokens_max = agent.limits.output_tokens_max.min(profile.context_tokens / 2);
+        let transcript = journal::transcript(app.database.read(), &run).await?;
+        let fitted = context::fit(model, &agent.prompt, &transcript, run.id, &tools, output_tokens_max)
+            .ok_or_else(|| {
+                let message = format!(
+                    "The message does not fit the model's context of {} tokens: send a shorter one.",
+                    profile.context_tokens
+                );
+                StepError::failed("context_exceeded", message)
+            })?;
+        let price = Price::of(&app.config);
+        let most = Usage {
+            input_tokens: u64::from(fitted.input_tokens),
+            output_tokens: u64::from(output_tokens_max),
+        };
+        if run.usage.input_tokens + run.usage.output_tokens + most.input_tokens > agent.limits.tokens_max {
+            return Err(StepError::failed("tokens_exceeded", "The turn has used the tokens that its agent allows."));
+        }
+        let charge = Charge {
+            tenant: run.tenant,
+            user: run.user,
+            run: run.id,
+            ordinal: attempt.ordinal(),
+            run_limit: agent.limits.cost_micros_max,
+        };
+        Ok(Self {
+            response_id: attempt.idempotency_key(),
+            request: ChatRequest { messages: fitted.messages, tools, output_tokens_max, temperature: None },
+            context_cut: fitted.cut,
+            input_tokens: fitted.input_tokens,
+            reserved: price.cost(most),
+            price,
+            charge,
+            run,
+            agent,
+        })
+    }
+
+    /// Starts the attempt and holds the money, in one commit. What an earlier attempt held settles in full.
+    async fn reserve(&self, app: &App, attempt: &mut Attempt) -> Result<(), StepError> {
+        let (charge, reserved, run) = (self.charge, self.reserved, self.run.id);
+        let reset = json!({ "conversation_id": self.run.conversation, "response_id": self.response_id });
+        faults::point("model_before_reserve");
+        let begun = attempt
+            .begin(Effect::Repeatable, move |tx, begun| {
+                Box::pin(async move {
+                    if begun == Begun::Again {
+                        let ordinal = Some(charge.ordinal);
+                        let cost = models::settle_open(tx, charge.tenant, charge.user, run, ordinal).await?;
+                        journal::add_usage(tx, run, Usage::default(), cost, false).await?;
+                        journal::emit(tx, run, "chat.reset", &reset).await?;
+                    }
+                    match models::reserve(tx, charge, reserved).await? {
+                        Ok(()) => Ok(()),
+                        Err(over) => Err(over_budget(over)),
+                    }
+                })
+            })
+            .await?;
+        faults::point("model_reserved");
+        if begun == Begun::Again {
+            app.hub.wake(run);
+        }
+        Ok(())
+    }
+
+    /// Calls the model and commits its text piece by piece.
+    async fn listen(&self, app: &App, attempt: &Attempt) -> Result<Answer, Failure> {
+        let mut answer = Answer::default();
+        let mut stream = app.model.chat(self.request.clone());
+        let cancelled = attempt.cancelled();
+        let mut send_at: Option<Instant> = None;
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = cancelled.cancelled() => {
+                    answer.stopped = true;
+                    break;
+                }
+                event = stream.next() => event,
+                () = wait_until(send_at), if send_at.is_some() => {
+                    send_at = None;
+                    if let Err(error) = self.send(app, attempt, &mut answer).await {
+                        // Superseded, or the database is gone: the commit at the end says which.
+                        tracing::warn!(run = %self.run.id, %error, "a piece of an answer was not stored");
+                    }
+                    continue;
+                }
+            };
+            match event {
+                None => {
+                    let error = ModelError::Interrupted("the answer has no end".into());
+                    return Err(Failure { error, heard: answer });
+                }
+                Some(Err(error)) => return Err(Failure { error, heard: answer }),
+                Some(Ok(ChatEvent::Delta(text))) => {
+                    answer.text.push_str(&text);
+                    answer.unsent.push_str(&text);
+                    send_at.get_or_insert_with(|| Instant::now() + DELTA_WAIT);
+                    if answer.text.len() > ANSWER_BYTES_MAX {
+                        break;
+                    }
+                }
+                Some(Ok(ChatEvent::Tool(call))) => answer.tools.push(call),
+                Some(Ok(ChatEvent::Done { usage, .. })) => {
+                    answer.usage = usage;
+                    answer.complete = true;
+                    break;
+                }
+            }
+        }
+        faults::point("model_streamed");
+        Ok(answer)
+    }
+
+    async fn send(&self, app: &App, attempt: &Attempt, answer: &mut Answer) -> Result<(), StepError> {
+        let (run, frame) = (self.run.id, self.delta_frame(answer));
+        attempt
+            .write(move |tx| Box::pin(async move { Ok(journal::emit(tx, run, "chat.delta", &frame).await?) }))
+            .await?;
+        app.hub.wake(run);
+        Ok(())
+    }
+
+    fn delta_frame(&self, answer: &mut Answer) -> serde_json::Value {
+        answer.deltas += 1;
+        json!({
+            "conversation_id": self.run.conversation,
+            "response_id": self.response_id,
+            "delta": std::mem::take(&mut answer.unsent),
+            "index": answer.deltas,
+        })
+    }
+
+    /// The real usage where the server told it, else an upper estimate of what was heard.
+    fn usage(&self, app: &App, answer: &Answer) -> Usage {
+        answer.usage.unwrap_or_else(|| {
+            let arguments: u32 = answer.tools.iter().map(|call| app.model.count_tokens(&call.arguments)).sum();
+            Usage {
+                input_tokens: u64::from(self.input_tokens),
+                output_tokens: u64::from(app.model.count_tokens(&answer.text) + arguments),
+            }
+        })
+    }
+
+    /// Commits the answer, its cost, its tool calls and the step, all at once.
+    async fn record(self, app: &App, attempt: Attempt, mut answer: Answer) -> Result<Completed<Reply>, StepError> {
+        let usage = self.usage(app, &answer);
+        let cost = self.price.cost(usage);
+        metrics::counter!("chat_tokens_total").increment(usage.input_tokens + usage.output_tokens);
+        answer.tools.truncate(TOOL_CALLS_MAX);
+        let calls: Vec<ToolCall> = if answer.stopped { Vec::new() } else { self.tool_calls(&answer) };
+        let reply = if answer.stopped {
+            Reply::Stopped
+        } else if calls.is_empty() {
+            Reply::Answered
+        } else {
+            Reply::Tools(calls.iter().map(|call| call.id).collect())
+        };
+        let delta = (!answer.unsent.is_empty()).then(|| self.delta_frame(&mut answer));
+        let done = json!({
+            "conversation_id": self.run.conversation,
+            "response_id": self.response_id,
+            "token_count": usage.output_tokens,
+            "content": answer.text,
+        });
+        let message = NewMessage {
+            id: MessageId::new(),
+            tenant: self.run.tenant,
+            conversation: self.run.conversation,
+            run: self.run.id,
+            role: Role::Assistant,
+            content: answer.text,
+            tool_calls: if answer.stopped { Vec::new() } else { answer.tools },
+            tool_call_id: None,
+        };
+        let (run, charge, cut) = (self.run.id, self.charge, self.context_cut);
+        let answered = reply == Reply::Answered;
+        let silent = message.content.is_empty() && message.tool_calls.is_empty();
+        let completed = attempt
+            .complete(reply, move |tx| {
+                Box::pin(async move {
+                    models::settle(tx, charge, cost).await?;
+                    journal::add_usage(tx, run, usage, cost, cut).await?;
+                    for call in &calls {
+                        store::insert_call(tx, call).await?;
+                    }
+                    if let Some(delta) = delta {
+                        journal::emit(tx, run, "chat.delta", &delta).await?;
+                    }
+                    // A stopped call that has said nothing leaves nothing behind.
+                    if !silent || answered {
+                        journal::add_message(tx, &message).await?;
+                    }
+                    if answered {
+                        journal::emit(tx, run, "chat.done", &done).await?;
+                        journal::finish(tx, run, RunState::Completed, None).await?;
+                    }
+                    faults::point("model_before_commit");
+                    Ok(())
+                })
+            })
+            .await?;
+        faults::point("model_committed");
+        app.hub.wake(run);
+        if answered {
+            conversations::start_next(app, self.run.conversation).await?;
+        }
+        Ok(completed)
+    }
+
+    fn tool_calls(&self, answer: &Answer) -> Vec<ToolCall> {
+        let call = |request: &ToolRequest| ToolCall {
+            id: ToolCallId::new(),
+            tenant: self.run.tenant,
+            run: self.run.id,
+            model_call_id: request.id.clone(),
+            tool: request.name.clone(),
+            arguments: request.arguments.clone(),
+        };
+        answer.tools.iter().map(call).collect()
+    }
+
+    /// Settles a call that failed at what was heard of it, and says whether another try may help.
+    async fn give_up(&self, attempt: &Attempt, failure: Failure) -> Result<StepError, StepError> {
+        let Failure { error, heard } = failure;
+        let refused = matches!(error, ModelError::Refused(_) | ModelError::Unavailable(_)) && heard.text.is_empty();
+        // What a provider took in before it broke off is charged, at most as much as was held.
+        let cost = if refused { 0 } else { self.reserved };
+        let (run, charge) = (self.run.id, self.charge);
+        attempt
+            .write(move |tx| {
+                Box::pin(async move {
+                    models::settle(tx, charge, cost).await?;
+                    Ok(journal::add_usage(tx, run, Usage::default(), cost, false).await?)
+                })
+            })
+            .await?;
+        tracing::warn!(run = %self.run.id, agent = %self.agent.slug, %error, "a model call failed");
+        Ok(match error {
+            ModelError::Refused(_) => StepError::failed("model_refused", error),
+            ModelError::Unavailable(_) => StepError::retry("model_unavailable", error),
+            ModelError::Garbage(_) => StepError::retry("model_garbage", error),
+            ModelError::Interrupted(_) => StepError::retry("model_interrupted", error),
+        })
+    }
+}
+
+async fn wait_until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at).await;
+    }
+}
+
+fn check_bounds(run: &Run, agent: &Agent, number: u32) -> Result<(), StepError> {
+    if unix_ms() > run.deadline {
+        let message = format!("The turn took longer than its {} s.", agent.limits.wall_clock_s);
+        return Err(StepError::failed("deadline_exceeded", message));
+    }
+    if number >= agent.limits.steps_max {
+        let message = format!("The turn needs more than its {} model calls.", agent.limits.steps_max);
+        return Err(StepError::failed("steps_exceeded", message));
+    }
+    Ok(())
+}
+
+fn over_budget(over: OverBudget) -> StepError {
+    let whose = match over {
+        OverBudget::Run => "The turn's own cost limit",
+        OverBudget::TenantOrUser => "The tenant's or the user's budget",
+    };
+    StepError::failed("budget_exceeded", format!("{whose} has no room for this call. An administrator can raise it."))
+}

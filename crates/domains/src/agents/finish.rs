@@ -1,0 +1,56 @@
+//! The last step of a turn that did not end with an answer: settles what is open and tells the stream.
+
+use std::{sync::Arc, time::Duration};
+
+use platform::{
+    durable::{Attempt, Completed, Options, Step, StepError},
+    faults,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    App,
+    conversations::{self, journal::{self, RunState}},
+    models,
+};
+
+/// Ends the run as cancelled, or as failed with this code.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Finish {
+    pub code: String,
+    pub message: String,
+}
+
+impl Step for Finish {
+    type Worker = App;
+    type Output = ();
+    const NAME: &'static str = "finish";
+    const OPTIONS: Options =
+        Options { timeout: Duration::from_secs(30), attempts_max: 10, backoff: Duration::from_millis(200) };
+
+    async fn run(self, app: Arc<App>, attempt: Attempt) -> Result<Completed<()>, StepError> {
+        let run_id = attempt.run_id();
+        let run = journal::find_run(app.database.read(), run_id)
+            .await?
+            .ok_or_else(|| StepError::failed("no_run", "The run's row is gone."))?;
+        let completed = attempt
+            .complete((), move |tx| {
+                Box::pin(async move {
+                    let cost = models::settle_open(tx, run.tenant, run.user, run_id, None).await?;
+                    journal::add_usage(tx, run_id, contracts::model::Usage::default(), cost, false).await?;
+                    if self.code == StepError::Cancelled.code() {
+                        journal::finish(tx, run_id, RunState::Cancelled, None).await?;
+                    } else {
+                        journal::finish(tx, run_id, RunState::Failed, Some((&self.code, &self.message))).await?;
+                    }
+                    faults::point("finish_before_commit");
+                    Ok(())
+                })
+            })
+            .await?;
+        faults::point("finish_committed");
+        app.hub.wake(run_id);
+        conversations::start_next(&app, run.conversation).await?;
+        Ok(completed)
+    }
+}

@@ -1,0 +1,31 @@
+//! Agents: who answers, with which prompt, tools and bounds; and the turn, the workflow that answers a message.
+//!
+//! `turn` is the workflow; `call_model`, `run_tool` and `finish` are its steps; `context` decides what a model is
+//! shown. Only ids travel between them.
+
+mod api;
+mod call_model;
+mod context;
+mod engine;
+mod finish;
+mod run_tool;
+mod service;
+mod store;
+mod turn;
+
+pub use call_model::CallModel;
+pub use engine::EmbeddedTurns;
+pub use finish::Finish;
+pub use run_tool::RunTool;
+pub(crate) use service::{find, get};
+pub use service::ensure_default;
+pub use turn::turn;
+
+use crate::Domain;
+
+pub(crate) const DOMAIN: Domain = Domain {
+    name: "agents",
+    prefixes: &["/api/v2/agents"],
+    routes: api::routes,
+    migrations: store::MIGRATIONS,
+};

@@ -1,0 +1,153 @@
+//! The SQL of agents and of the tool calls of their turns.
+
+use contracts::{AgentId, RunId, TenantId, ToolCallId};
+use platform::{
+    database::{Error, Migration, Row, Sql, Tx},
+    http::{PageRequest, Timestamp},
+    params,
+};
+
+use super::api::Agent;
+
+pub(super) const MIGRATIONS: &[Migration] = &[Migration {
+    name: "agents_0001_agents",
+    statements: &[
+        "CREATE TABLE agents (
+            id TEXT PRIMARY KEY,
+            tenant_id TEXT NOT NULL,
+            slug TEXT NOT NULL,
+            name TEXT NOT NULL,
+            prompt TEXT NOT NULL,
+            tools TEXT NOT NULL,
+            limits TEXT NOT NULL,
+            created_at BIGINT NOT NULL,
+            updated_at BIGINT NOT NULL,
+            UNIQUE (tenant_id, slug)
+        )",
+        "CREATE TABLE tool_calls (
+            id TEXT PRIMARY KEY,
+            tenant_id TEXT NOT NULL,
+            run_id TEXT NOT NULL,
+            model_call_id TEXT NOT NULL,
+            tool TEXT NOT NULL,
+            arguments TEXT NOT NULL,
+            status TEXT,
+            duration_ms BIGINT
+        )",
+        "CREATE INDEX tool_calls_run ON tool_calls (run_id, id)",
+    ],
+}];
+
+/// A call that a model asked for.
+#[derive(Debug, Clone)]
+pub(super) struct ToolCall {
+    pub id: ToolCallId,
+    pub tenant: TenantId,
+    pub run: RunId,
+    /// The model's own name for it.
+    pub model_call_id: String,
+    pub tool: String,
+    pub arguments: String,
+}
+
+fn agent(row: &Row) -> Result<Agent, Error> {
+    Ok(Agent {
+        id: row.parse("id")?,
+        slug: row.text("slug")?,
+        name: row.text("name")?,
+        prompt: row.text("prompt")?,
+        tools: row.json("tools")?,
+        limits: row.json("limits")?,
+        created_at: Timestamp(row.int("created_at")?),
+        updated_at: Timestamp(row.int("updated_at")?),
+    })
+}
+
+fn text(value: &impl serde::Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| Error::Corrupt(error.to_string()))
+}
+
+pub(super) async fn insert(tx: &Tx, tenant: TenantId, agent: &Agent) -> Result<(), Error> {
+    tx.run(
+        "INSERT INTO agents (id, tenant_id, slug, name, prompt, tools, limits, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        params![
+            agent.id, tenant, agent.slug.as_str(), agent.name.as_str(), agent.prompt.as_str(), text(&agent.tools)?,
+            text(&agent.limits)?, agent.created_at.0, agent.updated_at.0
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn update(tx: &Tx, tenant: TenantId, agent: &Agent) -> Result<(), Error> {
+    tx.run(
+        "UPDATE agents SET name = $1, prompt = $2, tools = $3, limits = $4, updated_at = $5
+         WHERE id = $6 AND tenant_id = $7",
+        params![
+            agent.name.as_str(), agent.prompt.as_str(), text(&agent.tools)?, text(&agent.limits)?,
+            agent.updated_at.0, agent.id, tenant
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!("SELECT id, slug, name, prompt, tools, limits, created_at, updated_at FROM agents ", $rest)
+    };
+}
+
+pub(super) async fn by_slug(connection: &impl Sql, tenant: TenantId, slug: &str) -> Result<Option<Agent>, Error> {
+    let row = connection.one(select!("WHERE tenant_id = $1 AND slug = $2"), params![tenant, slug]).await?;
+    row.as_ref().map(agent).transpose()
+}
+
+pub(super) async fn by_id(connection: &impl Sql, tenant: TenantId, id: AgentId) -> Result<Option<Agent>, Error> {
+    let row = connection.one(select!("WHERE tenant_id = $1 AND id = $2"), params![tenant, id]).await?;
+    row.as_ref().map(agent).transpose()
+}
+
+pub(super) async fn page(connection: &impl Sql, tenant: TenantId, page: &PageRequest) -> Result<Vec<Agent>, Error> {
+    let after = page.after.clone().unwrap_or_default();
+    let sql = select!("WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3");
+    connection.all(sql, params![tenant, after, page.rows_wanted()]).await?.iter().map(agent).collect()
+}
+
+pub(super) async fn insert_call(tx: &Tx, call: &ToolCall) -> Result<(), Error> {
+    tx.run(
+        "INSERT INTO tool_calls (id, tenant_id, run_id, model_call_id, tool, arguments) VALUES ($1, $2, $3, $4, $5, $6)",
+        params![
+            call.id, call.tenant, call.run, call.model_call_id.as_str(), call.tool.as_str(), call.arguments.as_str()
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn find_call(connection: &impl Sql, run: RunId, id: ToolCallId) -> Result<Option<ToolCall>, Error> {
+    let row = connection
+        .one(
+            "SELECT id, tenant_id, run_id, model_call_id, tool, arguments FROM tool_calls WHERE id = $1 AND run_id = $2",
+            params![id, run],
+        )
+        .await?;
+    row.map(|row| {
+        Ok(ToolCall {
+            id: row.parse("id")?,
+            tenant: row.parse("tenant_id")?,
+            run: row.parse("run_id")?,
+            model_call_id: row.text("model_call_id")?,
+            tool: row.text("tool")?,
+            arguments: row.text("arguments")?,
+        })
+    })
+    .transpose()
+}
+
+pub(super) async fn finish_call(tx: &Tx, id: ToolCallId, status: &str, duration_ms: i64) -> Result<(), Error> {
+    let sql = "UPDATE tool_calls SET status = $1, duration_ms = $2 WHERE id = $3";
+    tx.run(sql, params![status, duration_ms, id]).await?;
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! The turn: model and tools in turn until the model answers. One source for every engine.
+//!
+//! Policy, budget and bounds are inside the steps, so that a history holds two small records for a model call and a
+//! tool call, whatever they carry.
+
+use contracts::ToolCallId;
+use platform::durable::{Durable, StepError};
+use serde::{Deserialize, Serialize};
+
+use super::{CallModel, Finish, RunTool};
+use crate::App;
+
+/// Model calls that any turn may make; an agent's own limit is lower or the same.
+const MODEL_CALLS_MAX: u32 = 100;
+
+/// What a model call came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// The model answered, and the run has ended with its answer.
+    Answered,
+    /// These calls are to be made, one by one.
+    Tools(Vec<ToolCallId>),
+    /// The run was cancelled while the model spoke.
+    Stopped,
+}
+
+/// Answers one message. The run is in a final state when this returns `Ok`.
+pub async fn turn<C: Durable<Worker = App>>(context: &C) -> Result<(), StepError> {
+    match converse(context).await {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let finish = Finish { code: error.code().to_owned(), message: error.to_string() };
+            context.shielded().step(finish).await
+        }
+    }
+}
+
+async fn converse<C: Durable<Worker = App>>(context: &C) -> Result<(), StepError> {
+    for number in 0..MODEL_CALLS_MAX {
+        match context.step(CallModel { number }).await? {
+            Reply::Answered => return Ok(()),
+            Reply::Stopped => return Err(StepError::Cancelled),
+            Reply::Tools(calls) => {
+                for call in calls {
+                    context.step(RunTool { call }).await?;
+                }
+            }
+        }
+    }
+    Err(StepError::failed("steps_exceeded", "The turn made too many model calls."))
+}

@@ -1,0 +1,125 @@
+//! What every part of the program works with, built once at the start.
+
+use std::{path::PathBuf, sync::{Arc, OnceLock}, time::Duration};
+
+use contracts::{RunId, engine::WorkflowEngine, model::ChatModel};
+use platform::{
+    config::{Config, WorkflowChoice},
+    database::{self, Database},
+    durable::{Ledger, StepError, Worker},
+    egress::Egress,
+    hub::Hub,
+    policy::{self, Policy},
+    telemetry::Metrics,
+};
+
+use crate::{conversations, identity, tools};
+
+/// How long a stream's reader waits for a wake when all writers are in this process.
+const LOOK_AGAIN_ALONE: Duration = Duration::from_secs(5);
+/// The same where a worker in another process writes too.
+const LOOK_AGAIN_SHARED: Duration = Duration::from_millis(50);
+
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error(transparent)]
+    Database(#[from] database::Error),
+    #[error("the policy does not load: {0}")]
+    Policy(#[from] policy::LoadError),
+    #[error("the database's folder {0} can't be made: {1}")]
+    Folder(PathBuf, std::io::Error),
+    #[error("the model's address can't be called: {0}")]
+    Egress(#[from] platform::egress::Error),
+    #[error("the database's schema is not up to date: run `soma migrate` (missing: {0})")]
+    Schema(String),
+}
+
+/// What an [`App`] is built from. The model is given, so that this crate needs none of the embedded model's weight.
+#[derive(Debug)]
+pub struct Parts {
+    pub config: Config,
+    pub model: Arc<dyn ChatModel>,
+    pub sandbox: Result<sandbox::Sandbox, sandbox::Unavailable>,
+    /// Absent where nobody reads them.
+    pub metrics: Option<Metrics>,
+}
+
+#[derive(Debug)]
+pub struct App {
+    pub config: Config,
+    pub database: Database,
+    pub ledger: Ledger,
+    pub hub: Hub,
+    pub policy: Policy,
+    pub egress: Egress,
+    pub model: Arc<dyn ChatModel>,
+    pub tools: tools::Toolbox,
+    pub metrics: Option<Metrics>,
+    pub(crate) sessions: identity::Sessions,
+    engine: OnceLock<Arc<dyn WorkflowEngine>>,
+}
+
+impl App {
+    /// Opens the database and loads the policy. The schema must be up to date.
+    pub async fn build(parts: Parts) -> Result<Arc<Self>, BuildError> {
+        let Parts { config, model, sandbox, metrics } = parts;
+        let database = open_database(&config).await?;
+        let pending = database::pending::<crate::Migrator>(&database).await?;
+        if !pending.is_empty() {
+            return Err(BuildError::Schema(pending.join(", ")));
+        }
+        let look_again = match config.workflows.choice {
+            WorkflowChoice::Embedded => LOOK_AGAIN_ALONE,
+            WorkflowChoice::Temporal(_) => LOOK_AGAIN_SHARED,
+        };
+        let egress = Egress::new(config.egress.clone());
+        let tools = tools::Toolbox::new(&config, &egress, sandbox);
+        Ok(Arc::new(Self {
+            ledger: Ledger::new(database.clone()),
+            hub: Hub::new(look_again),
+            policy: tools::load_policy()?,
+            sessions: identity::Sessions::default(),
+            engine: OnceLock::new(),
+            egress,
+            metrics,
+            model,
+            tools,
+            database,
+            config,
+        }))
+    }
+
+    /// Names the engine that runs turns. Called once, after the engine was built around this app.
+    pub fn set_engine(&self, engine: Arc<dyn WorkflowEngine>) {
+        if self.engine.set(engine).is_err() {
+            tracing::error!("a second workflow engine was refused: there is one");
+        }
+    }
+
+    pub(crate) fn engine(&self) -> Option<&Arc<dyn WorkflowEngine>> {
+        self.engine.get()
+    }
+}
+
+/// Opens the database file, making its folder when absent.
+pub async fn open_database(config: &Config) -> Result<Database, BuildError> {
+    if let Some(folder) = config.database.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        private_folder(folder).map_err(|error| BuildError::Folder(folder.to_owned(), error))?;
+    }
+    Ok(Database::open(config.database.clone()).await?)
+}
+
+/// Makes a folder that only this user may enter.
+fn private_folder(folder: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+impl Worker for App {
+    async fn ended(self: Arc<Self>, run: RunId, outcome: Result<(), StepError>) {
+        if let Err(error) = outcome {
+            tracing::error!(%run, %error, "a turn ended without settling itself");
+            conversations::fail_lost(&self, run, error.code(), &error.to_string()).await;
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Starts runs: at once after their message is stored, and again after a crash.
+//!
+//! Starting a run twice is one run, so whoever is in doubt starts it.
+
+use std::{sync::Arc, time::Duration};
+
+use contracts::{ConversationId, RunId};
+use platform::{database::Error, durable::unix_ms};
+use tokio_util::sync::CancellationToken;
+
+use super::{journal::{self, RunState}, store};
+use crate::{App, models};
+
+/// How often runs are looked for that nobody started.
+const SWEEP_EVERY: Duration = Duration::from_secs(2);
+/// A run is started by whoever stored it; the sweep takes only those that were left for this long.
+const LEFT_MS: i64 = 5_000;
+/// How far past its deadline a run may be before it is taken for lost: its last step may still be ending.
+const LOST_MS: i64 = 120_000;
+
+/// Asks the engine to work on a run. Where it can't, the sweep asks again.
+pub(super) async fn start(app: &App, run: RunId) {
+    let Some(engine) = app.engine() else { return };
+    if let Err(error) = engine.start_turn(run).await {
+        tracing::warn!(%run, %error, "a run could not be started yet");
+    }
+}
+
+pub(super) async fn cancel(app: &App, run: RunId) {
+    let Some(engine) = app.engine() else { return };
+    if let Err(error) = engine.cancel_turn(run).await {
+        tracing::warn!(%run, %error, "a run could not be cancelled yet");
+    }
+}
+
+/// Starts the oldest waiting run of a conversation, if none is at work there.
+pub async fn start_next(app: &App, conversation: ConversationId) -> Result<(), Error> {
+    let claimed = app
+        .database
+        .write(move |tx| Box::pin(async move { store::runs::claim_next(tx, conversation, unix_ms()).await }))
+        .await?;
+    if let Some(run) = claimed {
+        platform::faults::point("run_claimed");
+        start(app, run).await;
+    }
+    Ok(())
+}
+
+/// Takes up what the last process left: runs at work, runs being cancelled, runs that wait.
+pub async fn resume(app: &App) -> Result<(), Error> {
+    pick_up(app, i64::MAX).await
+}
+
+/// Looks for left runs until `stop`.
+pub async fn sweep(app: Arc<App>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await.is_some() {
+        if let Err(error) = pick_up(&app, unix_ms() - LEFT_MS).await {
+            tracing::error!(%error, "left runs can't be looked for");
+        }
+    }
+}
+
+async fn pick_up(app: &App, started_before: i64) -> Result<(), Error> {
+    let now = unix_ms();
+    for run in store::runs::at_work(app.database.read()).await? {
+        if now > run.deadline.saturating_add(LOST_MS) {
+            fail_lost(app, run.id, "lost", "The run was still at work long after its time and was given up.").await;
+            continue;
+        }
+        if run.started_at.is_none_or(|at| at < started_before) {
+            start(app, run.id).await;
+            if run.state == RunState::Cancelling {
+                cancel(app, run.id).await;
+            }
+        }
+    }
+    for conversation in store::runs::idle_with_queue(app.database.read()).await? {
+        start_next(app, conversation).await?;
+    }
+    Ok(())
+}
+
+/// Ends a run whose turn ended without doing so. Its open reservations settle in full.
+pub(crate) async fn fail_lost(app: &App, run: RunId, code: &str, message: &str) {
+    let (code, message) = (code.to_owned(), message.to_owned());
+    let ended = app
+        .database
+        .write(move |tx| {
+            Box::pin(async move {
+                let Some(found) = journal::find_run(tx, run).await? else { return Ok(None) };
+                models::settle_open(tx, found.tenant, found.user, run, None).await?;
+                journal::finish(tx, run, RunState::Failed, Some((&code, &message))).await?;
+                Ok::<_, Error>(Some(found.conversation))
+            })
+        })
+        .await;
+    app.hub.wake(run);
+    match ended {
+        Ok(Some(conversation)) => {
+            if let Err(error) = start_next(app, conversation).await {
+                tracing::error!(%error, "the next run could not be claimed");
+            }
+        }
+        Ok(None) => {}
+        Err(error) => tracing::error!(%run, %error, "a lost run could not be ended"),
+    }
+}

@@ -1,0 +1,192 @@
+//! What a running turn reads and writes: its run, the messages, the events.
+//!
+//! Functions that take a `Tx` are part of the caller's change, so that a step's record and its messages commit
+//! together.
+
+use std::{fmt, str::FromStr};
+
+use contracts::{
+    AgentId, ConversationId, MessageId, RunId, TenantId, UserId,
+    model::{ChatMessage, Role, ToolRequest, Usage},
+};
+use platform::{
+    database::{Error, Sql, Tx},
+    durable::unix_ms,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{api::Message, store};
+
+/// Messages that a turn looks back on. Older ones would not fit a model's context anyway.
+const TRANSCRIPT_MAX: i64 = 400;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RunState {
+    Queued,
+    Running,
+    Waiting,
+    Cancelling,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl RunState {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Cancelling => "cancelling",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    pub(crate) fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+#[derive(Debug)]
+pub struct UnknownState;
+
+impl fmt::Display for UnknownState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a run's state")
+    }
+}
+
+impl FromStr for RunState {
+    type Err = UnknownState;
+
+    fn from_str(text: &str) -> Result<Self, UnknownState> {
+        let all = [
+            Self::Queued,
+            Self::Running,
+            Self::Waiting,
+            Self::Cancelling,
+            Self::Completed,
+            Self::Failed,
+            Self::Cancelled,
+        ];
+        all.into_iter().find(|state| state.as_str() == text).ok_or(UnknownState)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    pub id: RunId,
+    pub tenant: TenantId,
+    pub conversation: ConversationId,
+    pub agent: AgentId,
+    pub user: UserId,
+    /// Scopes of the credential that sent the message.
+    pub scopes: Vec<String>,
+    pub message: MessageId,
+    pub state: RunState,
+    pub code: Option<String>,
+    pub error: Option<String>,
+    pub usage: Usage,
+    pub cost_micros: u64,
+    pub context_cut: bool,
+    /// Milliseconds since 1970; a turn that is still at work then fails.
+    pub deadline: i64,
+    pub created_at: i64,
+    pub started_at: Option<i64>,
+    pub finished_at: Option<i64>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct NewRun {
+    pub id: RunId,
+    pub tenant: TenantId,
+    pub conversation: ConversationId,
+    pub agent: AgentId,
+    pub user: UserId,
+    pub scopes: Vec<String>,
+    pub message: MessageId,
+    pub state: RunState,
+    pub deadline: i64,
+    pub created_at: i64,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct NewMessage {
+    pub id: MessageId,
+    pub tenant: TenantId,
+    pub conversation: ConversationId,
+    pub run: RunId,
+    pub role: Role,
+    pub content: String,
+    pub tool_calls: Vec<ToolRequest>,
+    pub tool_call_id: Option<String>,
+}
+
+/// A row of a run's stream. `payload` is JSON text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RunEvent {
+    pub sequence: i64,
+    pub kind: String,
+    pub payload: String,
+    pub created_at: i64,
+}
+
+pub(crate) async fn find_run(connection: &impl Sql, run: RunId) -> Result<Option<Run>, Error> {
+    store::runs::find(connection, run).await
+}
+
+/// A message as a model is shown it, and the run it belongs to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct TranscriptMessage {
+    pub run: RunId,
+    pub message: ChatMessage,
+}
+
+/// What was said so far, oldest first, up to this run: messages that wait behind it are not in it.
+pub(crate) async fn transcript(connection: &impl Sql, run: &Run) -> Result<Vec<TranscriptMessage>, Error> {
+    let messages = store::transcript(connection, run.conversation, run.id, TRANSCRIPT_MAX).await?;
+    let shown = |message: Message| TranscriptMessage {
+        run: message.run_id,
+        message: ChatMessage {
+            role: message.role,
+            content: message.content,
+            tool_calls: message.tool_calls,
+            tool_call_id: message.tool_call_id,
+        },
+    };
+    Ok(messages.into_iter().map(shown).collect())
+}
+
+pub(crate) async fn add_message(tx: &Tx, message: &NewMessage) -> Result<(), Error> {
+    store::insert_message(tx, message, unix_ms()).await
+}
+
+/// Adds an event to the run's stream. Wake the hub once the change is committed.
+pub(crate) async fn emit(tx: &Tx, run: RunId, kind: &str, payload: &Value) -> Result<(), Error> {
+    store::events::append(tx, run, kind, payload, unix_ms()).await
+}
+
+pub(crate) async fn add_usage(tx: &Tx, run: RunId, usage: Usage, cost: u64, context_cut: bool) -> Result<(), Error> {
+    store::runs::add_usage(tx, run, usage, cost, context_cut).await
+}
+
+/// Ends a run, once, and tells its stream. `problem` is a code and what to do about it.
+pub(crate) async fn finish(tx: &Tx, run: RunId, state: RunState, problem: Option<(&str, &str)>) -> Result<(), Error> {
+    let Some(ended) = store::runs::finish(tx, run, state, problem, unix_ms()).await? else { return Ok(()) };
+    if state == RunState::Failed
+        && let Some((code, message)) = problem
+    {
+        emit(tx, run, "error", &json!({ "code": code, "message": message })).await?;
+    }
+    emit(tx, run, "run.done", &done_frame(&ended)).await
+}
+
+fn done_frame(run: &Run) -> Value {
+    #[expect(clippy::cast_precision_loss, reason = "for people: sums are kept as whole millionths")]
+    let cost = run.cost_micros as f64 / 1_000_000.0;
+    json!({ "status": run.state, "usage": run.usage, "cost": cost })
+}

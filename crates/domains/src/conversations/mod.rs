@@ -1,0 +1,30 @@
+//! Conversations: where people talk to agents, message by message, run by run.
+//!
+//! `api` -> `service` (policy, rules) -> `store` (SQL). A message is stored, together with its run, before anything
+//! is answered. `journal` is what a running turn reads and writes here; `dispatch` starts runs and finds those that a
+//! crash left; `stream` gives a run's events to whoever listens. Model calls never happen here; they belong to
+//! `agents`.
+
+mod api;
+mod dispatch;
+pub(crate) mod journal;
+mod service;
+mod store;
+mod stream;
+
+pub(crate) use dispatch::fail_lost;
+pub use dispatch::{resume, start_next, sweep};
+
+use crate::Domain;
+
+/// Longest message, in bytes.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// Messages that may wait in one conversation.
+pub(crate) const QUEUED_RUNS_MAX: i64 = 100;
+
+pub(crate) const DOMAIN: Domain = Domain {
+    name: "conversations",
+    prefixes: &["/api/v2/conversations", "/api/v2/runs"],
+    routes: api::routes,
+    migrations: store::MIGRATIONS,
+};

@@ -1,0 +1,160 @@
+//! The SQL of runs.
+
+use contracts::{ConversationId, RunId, TenantId, model::Usage};
+use platform::{
+    database::{Error, Row, Sql, Tx},
+    params,
+};
+
+use super::super::journal::{NewRun, Run, RunState};
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, tenant_id, conversation_id, agent_id, user_id, scopes, message_id, state, code, error, ",
+            "input_tokens, output_tokens, cost_micros, context_cut, deadline, created_at, started_at, finished_at ",
+            "FROM runs ",
+            $rest
+        )
+    };
+}
+
+fn run(row: &Row) -> Result<Run, Error> {
+    Ok(Run {
+        id: row.parse("id")?,
+        tenant: row.parse("tenant_id")?,
+        conversation: row.parse("conversation_id")?,
+        agent: row.parse("agent_id")?,
+        user: row.parse("user_id")?,
+        scopes: row.json("scopes")?,
+        message: row.parse("message_id")?,
+        state: row.parse("state")?,
+        code: row.text_opt("code")?,
+        error: row.text_opt("error")?,
+        usage: Usage {
+            input_tokens: row.int("input_tokens")?.unsigned_abs(),
+            output_tokens: row.int("output_tokens")?.unsigned_abs(),
+        },
+        cost_micros: row.int("cost_micros")?.unsigned_abs(),
+        context_cut: row.flag("context_cut")?,
+        deadline: row.int("deadline")?,
+        created_at: row.int("created_at")?,
+        started_at: row.int_opt("started_at")?,
+        finished_at: row.int_opt("finished_at")?,
+    })
+}
+
+pub(in super::super) async fn insert(tx: &Tx, new: &NewRun) -> Result<(), Error> {
+    let scopes = serde_json::to_string(&new.scopes).map_err(|error| Error::Corrupt(error.to_string()))?;
+    let started_at = (new.state == RunState::Running).then_some(new.created_at);
+    tx.run(
+        "INSERT INTO runs (id, tenant_id, conversation_id, agent_id, user_id, scopes, message_id, state, deadline,
+             created_at, started_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        params![
+            new.id, new.tenant, new.conversation, new.agent, new.user, scopes, new.message, new.state.as_str(),
+            new.deadline, new.created_at, started_at
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+pub(in super::super) async fn find(connection: &impl Sql, id: RunId) -> Result<Option<Run>, Error> {
+    connection.one(select!("WHERE id = $1"), params![id]).await?.as_ref().map(run).transpose()
+}
+
+pub(in super::super) async fn find_in(connection: &impl Sql, tenant: TenantId, id: RunId) -> Result<Option<Run>, Error> {
+    let row = connection.one(select!("WHERE id = $1 AND tenant_id = $2"), params![id, tenant]).await?;
+    row.as_ref().map(run).transpose()
+}
+
+/// Runs of a conversation that have not ended: how many, and the one at work if there is one.
+pub(in super::super) async fn unfinished(tx: &Tx, conversation: ConversationId) -> Result<(i64, Option<RunId>), Error> {
+    let rows = tx
+        .all(
+            "SELECT id, state FROM runs WHERE conversation_id = $1
+               AND state IN ('queued', 'running', 'waiting', 'cancelling') ORDER BY id",
+            params![conversation],
+        )
+        .await?;
+    let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+    for row in &rows {
+        if row.text("state")? != RunState::Queued.as_str() {
+            return Ok((count, Some(row.parse("id")?)));
+        }
+    }
+    Ok((count, None))
+}
+
+/// Takes the oldest waiting run of a conversation in which none is at work.
+pub(in super::super) async fn claim_next(tx: &Tx, conversation: ConversationId, now: i64) -> Result<Option<RunId>, Error> {
+    let row = tx
+        .one(
+            "UPDATE runs SET state = 'running', started_at = $2
+             WHERE id = (SELECT MIN(id) FROM runs WHERE conversation_id = $1 AND state = 'queued')
+               AND NOT EXISTS (SELECT 1 FROM runs busy WHERE busy.conversation_id = $1
+                   AND busy.state IN ('running', 'waiting', 'cancelling'))
+             RETURNING id",
+            params![conversation, now],
+        )
+        .await?;
+    row.map(|row| row.parse("id")).transpose()
+}
+
+/// Runs that are at work as far as the database knows.
+pub(in super::super) async fn at_work(connection: &impl Sql) -> Result<Vec<Run>, Error> {
+    let rows = connection
+        .all(select!("WHERE state IN ('running', 'waiting', 'cancelling') ORDER BY id"), params![])
+        .await?;
+    rows.iter().map(run).collect()
+}
+
+/// Conversations with a waiting run and none at work.
+pub(in super::super) async fn idle_with_queue(connection: &impl Sql) -> Result<Vec<ConversationId>, Error> {
+    let rows = connection
+        .all(
+            "SELECT DISTINCT conversation_id FROM runs waiting WHERE state = 'queued'
+               AND NOT EXISTS (SELECT 1 FROM runs busy WHERE busy.conversation_id = waiting.conversation_id
+                   AND busy.state IN ('running', 'waiting', 'cancelling'))",
+            params![],
+        )
+        .await?;
+    rows.iter().map(|row| row.parse("conversation_id")).collect()
+}
+
+/// Marks a run at work as being cancelled; false when it is not at work.
+pub(in super::super) async fn set_cancelling(tx: &Tx, id: RunId) -> Result<bool, Error> {
+    let sql = "UPDATE runs SET state = 'cancelling' WHERE id = $1 AND state IN ('running', 'waiting')";
+    Ok(tx.run(sql, params![id]).await? == 1)
+}
+
+/// Writes a final state, once.
+pub(in super::super) async fn finish(
+    tx: &Tx,
+    id: RunId,
+    state: RunState,
+    problem: Option<(&str, &str)>,
+    now: i64,
+) -> Result<Option<Run>, Error> {
+    let row = tx
+        .one(
+            "UPDATE runs SET state = $1, code = $2, error = $3, finished_at = $4
+             WHERE id = $5 AND state IN ('queued', 'running', 'waiting', 'cancelling')
+             RETURNING id, tenant_id, conversation_id, agent_id, user_id, scopes, message_id, state, code, error,
+                 input_tokens, output_tokens, cost_micros, context_cut, deadline, created_at, started_at, finished_at",
+            params![state.as_str(), problem.map(|(code, _)| code), problem.map(|(_, error)| error), now, id],
+        )
+        .await?;
+    row.as_ref().map(run).transpose()
+}
+
+pub(in super::super) async fn add_usage(tx: &Tx, id: RunId, usage: Usage, cost: u64, context_cut: bool) -> Result<(), Error> {
+    tx.run(
+        "UPDATE runs SET input_tokens = input_tokens + $1, output_tokens = output_tokens + $2,
+             cost_micros = cost_micros + $3, context_cut = CASE WHEN $4 = 1 THEN 1 ELSE context_cut END WHERE id = $5",
+        params![usage.input_tokens, usage.output_tokens, cost, context_cut, id],
+    )
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! The identity's routes: oneself, and API keys.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use contracts::{ApiKeyId, TenantId, UserId};
+use platform::http::{Body, Page, PageQuery, PageRequest, Problem, Timestamp};
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::service::{self, Error};
+use crate::{App, identity::Authenticated};
+
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(me)).routes(routes!(list_keys, create_key)).routes(routes!(revoke_key))
+}
+
+/// Who the credential says you are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Me {
+    pub user_id: UserId,
+    pub tenant_id: TenantId,
+    pub roles: Vec<String>,
+    pub scopes: Vec<String>,
+}
+
+/// An API key without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct ApiKey {
+    pub id: ApiKeyId,
+    pub user_id: UserId,
+    pub name: String,
+    /// The first 8 characters after `soma_`.
+    pub prefix: String,
+    pub scopes: Vec<String>,
+    pub created_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+    pub last_used_at: Option<Timestamp>,
+    pub revoked_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateApiKey {
+    #[serde(default)]
+    pub name: String,
+    /// Actions that the key is limited to, as in `conversation:*`; all of the caller's when absent.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// Seconds until it ends; without end when absent.
+    pub lifetime_s: Option<u64>,
+}
+
+/// A new key. `key` is shown this once.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct CreatedApiKey {
+    pub key: String,
+    #[serde(flatten)]
+    pub api_key: ApiKey,
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Denied(denied) => denied.into(),
+            Error::NoSuchUser | Error::NotFound => Self::not_found(),
+            Error::Invalid(field, message) => Self::invalid(field, message),
+            Error::Tenant(error) => error.into(),
+            Error::Store(error) => error.into(),
+        }
+    }
+}
+
+/// Shows who the caller is.
+#[utoipa::path(get, path = "/api/v2/me", tag = "identity",
+    extensions(("x-soma-action" = json!("own"))),
+    responses((status = 200, body = Me), (status = "default", body = Problem)))]
+async fn me(Authenticated(caller): Authenticated) -> Json<Me> {
+    Json(Me { user_id: caller.user, tenant_id: caller.tenant, roles: caller.roles, scopes: caller.scopes })
+}
+
+/// Lists the tenant's API keys.
+#[utoipa::path(get, path = "/api/v2/api-keys", tag = "identity", params(PageQuery),
+    extensions(("x-soma-action" = json!("apikey:read"))),
+    responses((status = 200, body = Page<ApiKey>), (status = "default", body = Problem)))]
+async fn list_keys(
+    State(app): State<Arc<App>>,
+    Authenticated(caller): Authenticated,
+    page: PageRequest,
+) -> Result<Json<Page<ApiKey>>, Problem> {
+    Ok(Json(service::list_keys(&app, &caller, &page).await?))
+}
+
+/// Makes an API key for the caller. It can't do more than the key that makes it.
+#[utoipa::path(post, path = "/api/v2/api-keys", tag = "identity", request_body = CreateApiKey,
+    extensions(("x-soma-action" = json!("apikey:create"))),
+    responses((status = 201, body = CreatedApiKey), (status = "default", body = Problem)))]
+async fn create_key(
+    State(app): State<Arc<App>>,
+    Authenticated(caller): Authenticated,
+    body: Body<CreateApiKey>,
+) -> Result<(StatusCode, Json<CreatedApiKey>), Problem> {
+    let (api_key, key) = service::create_key(&app, &caller, body.value).await?;
+    Ok((StatusCode::CREATED, Json(CreatedApiKey { key: key.expose_secret().to_owned(), api_key })))
+}
+
+/// Revokes an API key. It stops working within a second.
+#[utoipa::path(delete, path = "/api/v2/api-keys/{id}", tag = "identity", params(("id" = String, Path)),
+    extensions(("x-soma-action" = json!("apikey:revoke"))),
+    responses((status = 204), (status = "default", body = Problem)))]
+async fn revoke_key(
+    State(app): State<Arc<App>>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let id = id.parse().map_err(|_| Problem::not_found())?;
+    service::revoke_key(&app, &caller, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

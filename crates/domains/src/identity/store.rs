@@ -1,0 +1,159 @@
+//! The SQL of users, memberships and API keys.
+
+use contracts::{ApiKeyId, TenantId, UserId};
+use platform::{
+    database::{Error, Migration, Row, Sql, Tx},
+    http::{PageRequest, Timestamp},
+    params,
+};
+
+use super::api::ApiKey;
+
+pub(super) const MIGRATIONS: &[Migration] = &[Migration {
+    name: "identity_0001_users_and_keys",
+    statements: &[
+        "CREATE TABLE users (
+            id TEXT PRIMARY KEY,
+            email TEXT NOT NULL UNIQUE,
+            created_at BIGINT NOT NULL
+        )",
+        "CREATE TABLE memberships (
+            tenant_id TEXT NOT NULL,
+            user_id TEXT NOT NULL,
+            created_at BIGINT NOT NULL,
+            PRIMARY KEY (tenant_id, user_id)
+        )",
+        "CREATE TABLE api_keys (
+            id TEXT PRIMARY KEY,
+            tenant_id TEXT NOT NULL,
+            user_id TEXT NOT NULL,
+            name TEXT NOT NULL,
+            prefix TEXT NOT NULL,
+            hash TEXT NOT NULL UNIQUE,
+            scopes TEXT NOT NULL,
+            created_at BIGINT NOT NULL,
+            expires_at BIGINT,
+            last_used_at BIGINT,
+            revoked_at BIGINT
+        )",
+        "CREATE INDEX api_keys_tenant ON api_keys (tenant_id, id)",
+    ],
+}];
+
+pub(super) struct NewKeyRow {
+    pub id: ApiKeyId,
+    pub tenant: TenantId,
+    pub user: UserId,
+    pub name: String,
+    pub prefix: String,
+    pub hash: String,
+    pub scopes: Vec<String>,
+    pub created_at: i64,
+    pub expires_at: Option<i64>,
+}
+
+pub(super) struct ValidKey {
+    pub id: ApiKeyId,
+    pub tenant: TenantId,
+    pub user: UserId,
+    pub scopes: Vec<String>,
+    pub last_used_at: Option<i64>,
+}
+
+pub(super) async fn user_by_email(connection: &impl Sql, email: &str) -> Result<Option<UserId>, Error> {
+    let row = connection.one("SELECT id FROM users WHERE email = $1", params![email]).await?;
+    row.map(|row| row.parse("id")).transpose()
+}
+
+pub(super) async fn insert_user(tx: &Tx, user: UserId, email: &str, now: i64) -> Result<(), Error> {
+    let sql = "INSERT INTO users (id, email, created_at) VALUES ($1, $2, $3) ON CONFLICT (email) DO NOTHING";
+    tx.run(sql, params![user, email, now]).await?;
+    Ok(())
+}
+
+pub(super) async fn insert_member(tx: &Tx, tenant: TenantId, user: UserId, now: i64) -> Result<(), Error> {
+    tx.run(
+        "INSERT INTO memberships (tenant_id, user_id, created_at) VALUES ($1, $2, $3)
+         ON CONFLICT (tenant_id, user_id) DO NOTHING",
+        params![tenant, user, now],
+    )
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn is_member(connection: &impl Sql, tenant: TenantId, user: UserId) -> Result<bool, Error> {
+    let sql = "SELECT 1 AS one FROM memberships WHERE tenant_id = $1 AND user_id = $2";
+    Ok(connection.one(sql, params![tenant, user]).await?.is_some())
+}
+
+pub(super) async fn insert_key(tx: &Tx, key: &NewKeyRow) -> Result<(), Error> {
+    let scopes = serde_json::to_string(&key.scopes).map_err(|error| Error::Corrupt(error.to_string()))?;
+    tx.run(
+        "INSERT INTO api_keys (id, tenant_id, user_id, name, prefix, hash, scopes, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        params![
+            key.id, key.tenant, key.user, key.name.as_str(), key.prefix.as_str(), key.hash.as_str(), scopes,
+            key.created_at, key.expires_at
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The key with this hash, unless it is revoked, past its time, or its user has left the tenant.
+pub(super) async fn valid_key(connection: &impl Sql, hash: &str, now: i64) -> Result<Option<ValidKey>, Error> {
+    let row = connection
+        .one(
+            "SELECT k.id, k.tenant_id, k.user_id, k.scopes, k.last_used_at FROM api_keys k
+             JOIN memberships m ON m.tenant_id = k.tenant_id AND m.user_id = k.user_id
+             WHERE k.hash = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $2)",
+            params![hash, now],
+        )
+        .await?;
+    row.map(|row| {
+        Ok(ValidKey {
+            id: row.parse("id")?,
+            tenant: row.parse("tenant_id")?,
+            user: row.parse("user_id")?,
+            scopes: row.json("scopes")?,
+            last_used_at: row.int_opt("last_used_at")?,
+        })
+    })
+    .transpose()
+}
+
+pub(super) async fn touch_key(tx: &Tx, key: ApiKeyId, now: i64) -> Result<(), Error> {
+    tx.run("UPDATE api_keys SET last_used_at = $1 WHERE id = $2", params![now, key]).await?;
+    Ok(())
+}
+
+fn key(row: &Row) -> Result<ApiKey, Error> {
+    Ok(ApiKey {
+        id: row.parse("id")?,
+        user_id: row.parse("user_id")?,
+        name: row.text("name")?,
+        prefix: row.text("prefix")?,
+        scopes: row.json("scopes")?,
+        created_at: Timestamp(row.int("created_at")?),
+        expires_at: row.int_opt("expires_at")?.map(Timestamp),
+        last_used_at: row.int_opt("last_used_at")?.map(Timestamp),
+        revoked_at: row.int_opt("revoked_at")?.map(Timestamp),
+    })
+}
+
+pub(super) async fn keys(connection: &impl Sql, tenant: TenantId, page: &PageRequest) -> Result<Vec<ApiKey>, Error> {
+    let after = page.after.clone().unwrap_or_default();
+    let rows = connection
+        .all(
+            "SELECT id, user_id, name, prefix, scopes, created_at, expires_at, last_used_at, revoked_at
+             FROM api_keys WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+            params![tenant, after, page.rows_wanted()],
+        )
+        .await?;
+    rows.iter().map(key).collect()
+}
+
+pub(super) async fn revoke_key(tx: &Tx, tenant: TenantId, id: ApiKeyId, now: i64) -> Result<u64, Error> {
+    let sql = "UPDATE api_keys SET revoked_at = $1 WHERE id = $2 AND tenant_id = $3 AND revoked_at IS NULL";
+    tx.run(sql, params![now, id, tenant]).await
+}

@@ -1,0 +1,44 @@
+//! The domains: one folder each, with the same file names in all. `api` parses and answers, `service` decides,
+//! `store` holds the SQL.
+//!
+//! A domain uses another's service, never its store. A new domain is mounted by one line in [`domains!`].
+
+mod app;
+mod authority;
+mod router;
+
+pub mod agents;
+pub mod audit;
+pub mod conversations;
+pub mod identity;
+pub mod models;
+pub mod operations;
+pub mod permissions;
+pub mod tenants;
+pub mod tools;
+
+pub use app::{App, BuildError, Parts};
+pub use router::{AssembleError, Assembled, Domain, assemble};
+
+use platform::database::{Migration, MigrationTrait, MigratorTrait};
+
+/// Names every domain once: its routes are mounted and its migrations run, in this order.
+macro_rules! domains {
+    ($($domain:ident),+ $(,)?) => {
+        pub const DOMAINS: &[Domain] = &[$($domain::DOMAIN),+];
+    };
+}
+
+domains![tenants, identity, permissions, agents, models, conversations, tools, audit, operations];
+
+/// Every migration of the platform and of the domains.
+#[derive(Debug)]
+pub struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        let of_platform = platform::durable::MIGRATIONS.iter().chain(platform::idempotency::MIGRATIONS);
+        let of_domains = DOMAINS.iter().flat_map(|domain| domain.migrations);
+        of_platform.chain(of_domains).map(|migration: &Migration| Box::new(*migration) as Box<dyn MigrationTrait>).collect()
+    }
+}

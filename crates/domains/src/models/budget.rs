@@ -1,0 +1,140 @@
+//! Budgets: money is reserved before a model call and settled after it.
+//!
+//! Three limits hold at once: the tenant's, the user's, and the run's own. A reservation that does not fit is a hard
+//! stop. Sums are whole millionths of a US dollar. A call that was lost settles at all that was reserved for it:
+//! its provider may have charged it.
+
+use contracts::{Caller, RunId, TenantId, UserId, model::Usage, policy::Resource};
+use platform::{
+    config::Config,
+    database::{Error as StoreError, Tx},
+};
+use serde_json::json;
+
+use super::{api::{Budget, SetBudget}, store};
+use crate::{App, audit, authority, authority::Denied};
+
+const MILLION: u128 = 1_000_000;
+
+/// What a model's tokens cost, in millionths of a US dollar for a million tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Price {
+    pub input: u64,
+    pub output: u64,
+}
+
+impl Price {
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self { input: config.model.input_price, output: config.model.output_price }
+    }
+
+    /// Millionths of a US dollar, rounded up: a budget is never short by a fraction.
+    #[must_use]
+    pub fn cost(&self, usage: Usage) -> u64 {
+        let exact = u128::from(usage.input_tokens) * u128::from(self.input)
+            + u128::from(usage.output_tokens) * u128::from(self.output);
+        u64::try_from(exact.div_ceil(MILLION)).unwrap_or(u64::MAX)
+    }
+}
+
+/// Which budget has no room for a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OverBudget {
+    TenantOrUser,
+    Run,
+}
+
+/// Who pays for one attempt at one model call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Charge {
+    pub tenant: TenantId,
+    pub user: UserId,
+    pub run: RunId,
+    pub ordinal: u32,
+    pub run_limit: Option<u64>,
+}
+
+/// Makes an account without a limit, unless it is there.
+pub(crate) async fn open_account(tx: &Tx, tenant: TenantId, scope: &'static str, id: &str) -> Result<(), StoreError> {
+    store::insert_account(tx, tenant, scope, id).await
+}
+
+/// Reserves, or says which budget is full. Nothing is held of a reservation that does not fit.
+pub(crate) async fn reserve(tx: &Tx, charge: Charge, amount: u64) -> Result<Result<(), OverBudget>, StoreError> {
+    let taken = store::run_total(tx, charge.run).await?;
+    if charge.run_limit.is_some_and(|limit| taken.saturating_add(amount) > limit) {
+        return Ok(Err(OverBudget::Run));
+    }
+    if !store::hold(tx, charge.tenant, charge.user, amount).await? {
+        return Ok(Err(OverBudget::TenantOrUser));
+    }
+    store::insert_reservation(tx, &charge, amount).await?;
+    Ok(Ok(()))
+}
+
+/// Settles the open reservation of one call at its real cost.
+pub(crate) async fn settle(tx: &Tx, charge: Charge, cost: u64) -> Result<(), StoreError> {
+    for reserved in store::take_open(tx, charge.run, Some(charge.ordinal), Some(cost)).await? {
+        store::release(tx, charge.tenant, charge.user, reserved, cost).await?;
+    }
+    Ok(())
+}
+
+/// Settles what is still open of a run, or of one of its calls, at the full amount. Answers the sum.
+pub(crate) async fn settle_open(tx: &Tx, tenant: TenantId, user: UserId, run: RunId, ordinal: Option<u32>) -> Result<u64, StoreError> {
+    let mut sum = 0_u64;
+    for reserved in store::take_open(tx, run, ordinal, None).await? {
+        store::release(tx, tenant, user, reserved, reserved).await?;
+        sum = sum.saturating_add(reserved);
+    }
+    Ok(sum)
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    #[error("no such budget")]
+    NotFound,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+pub(super) async fn list(app: &App, caller: &Caller) -> Result<Vec<Budget>, Error> {
+    authority::require(app, caller, "billing:view_usage", Resource::any("budget")).await?;
+    Ok(store::accounts(app.database.read(), caller.tenant).await?)
+}
+
+pub(super) async fn set(app: &App, caller: &Caller, id: String, new: SetBudget) -> Result<(), Error> {
+    let permit = authority::require(app, caller, "billing:change_plan", Resource::new("budget", &id)).await?;
+    let tenant = caller.tenant;
+    let entry = permit.entry(json!({ "limit_micros": new.limit_micros }));
+    app.database
+        .write(move |tx| {
+            Box::pin(async move {
+                if store::set_limit(tx, tenant, &id, new.limit_micros).await? == 0 {
+                    return Err(Error::NotFound);
+                }
+                Ok(audit::add(tx, &entry).await?)
+            })
+        })
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use contracts::model::Usage;
+
+    use super::Price;
+
+    #[test]
+    fn a_cost_is_exact_and_rounded_up() {
+        let price = Price { input: 150_000, output: 600_000 };
+        assert_eq!(price.cost(Usage { input_tokens: 1_000_000, output_tokens: 0 }), 150_000);
+        assert_eq!(price.cost(Usage { input_tokens: 1, output_tokens: 1 }), 1);
+        assert_eq!(price.cost(Usage::default()), 0);
+        let huge = Price { input: u64::MAX, output: u64::MAX };
+        assert_eq!(huge.cost(Usage { input_tokens: u64::MAX, output_tokens: u64::MAX }), u64::MAX);
+    }
+}

@@ -1,0 +1,19 @@
+//! Models: the one that this install is configured with, its price, and the budgets that its calls draw on.
+
+mod api;
+mod budget;
+mod openai;
+mod store;
+
+pub use budget::Price;
+pub(crate) use budget::{Charge, OverBudget, open_account, reserve, settle, settle_open};
+pub use openai::OpenAiModel;
+
+use crate::Domain;
+
+pub(crate) const DOMAIN: Domain = Domain {
+    name: "models",
+    prefixes: &["/api/v2/models", "/api/v2/budgets"],
+    routes: api::routes,
+    migrations: store::MIGRATIONS,
+};

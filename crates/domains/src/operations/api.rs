@@ -1,0 +1,69 @@
+//! Health and metrics.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use contracts::policy::Resource;
+use platform::{http::Problem, telemetry::Metrics};
+use serde::Serialize;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{App, authority, identity::Authenticated};
+
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready)).routes(routes!(metrics))
+}
+
+/// The state of each part that requests need.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Readiness {
+    pub ready: bool,
+    /// `ok`, or what is wrong, by engine.
+    pub engines: BTreeMap<&'static str, String>,
+}
+
+/// Answers while the process lives.
+#[utoipa::path(get, path = "/health/live", tag = "operations", security(()),
+    extensions(("x-soma-action" = json!("public"))),
+    responses((status = 200, body = String)))]
+async fn live() -> &'static str {
+    "ok"
+}
+
+/// Answers 200 when every engine works, else 503 and which one does not.
+#[utoipa::path(get, path = "/health/ready", tag = "operations", security(()),
+    extensions(("x-soma-action" = json!("public"))),
+    responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
+async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Readiness>) {
+    let said = |result: Result<(), String>| result.err().unwrap_or_else(|| "ok".to_owned());
+    let workflows = match app.engine() {
+        Some(engine) => engine.ready().await.map_err(|error| error.to_string()),
+        None => Err("not started".to_owned()),
+    };
+    let database = app.database.ready().await.map_err(|error| {
+        tracing::error!(%error, "the database is not ready");
+        "does not answer".to_owned()
+    });
+    let engines = BTreeMap::from([
+        ("database", said(database)),
+        ("workflows", said(workflows)),
+        // Loaded at the start, or there was no start.
+        ("policy", "ok".to_owned()),
+    ]);
+    let ready = engines.values().all(|state| state == "ok");
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Readiness { ready, engines }))
+}
+
+/// Metrics in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", tag = "operations",
+    extensions(("x-soma-action" = json!("infra:view"))),
+    responses((status = 200, content_type = "text/plain", body = String), (status = "default", body = Problem)))]
+async fn metrics(
+    State(app): State<Arc<App>>,
+    Authenticated(caller): Authenticated,
+) -> Result<impl IntoResponse, Problem> {
+    authority::require(&app, &caller, "infra:view", Resource::any("metrics")).await?;
+    let text = app.metrics.as_ref().map(Metrics::render).unwrap_or_default();
+    Ok(([("content-type", "text/plain; version=0.0.4")], text))
+}

@@ -1,0 +1,17 @@
+//! Permissions: who holds which role where. What a role may do is the policy's data.
+
+mod api;
+mod service;
+mod store;
+
+pub(crate) use service::{assign_in, roles_of};
+pub use service::{PLATFORM_ADMIN, TENANT_OWNER};
+
+use crate::Domain;
+
+pub(crate) const DOMAIN: Domain = Domain {
+    name: "permissions",
+    prefixes: &["/api/v2/permissions"],
+    routes: api::routes,
+    migrations: store::MIGRATIONS,
+};

@@ -1,0 +1,116 @@
+//! Assigning roles, and telling which ones a user holds.
+
+use contracts::{Caller, TenantId, UserId, policy::Resource};
+use platform::{
+    database::{Error as StoreError, Sql, Tx},
+    durable::unix_ms,
+};
+use serde_json::json;
+
+use super::{api::{Assignment, NewAssignment}, store};
+use crate::{App, audit, authority, authority::Denied, identity};
+
+/// The platform's own administrator.
+pub const PLATFORM_ADMIN: &str = "saas_super_admin";
+/// A tenant's owner holds these two roles.
+pub const TENANT_OWNER: [&str; 2] = ["tenant_admin", "billing_admin"];
+/// The scope of roles that hold in every tenant.
+const PLATFORM: &str = "platform";
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    #[error("no such user in this tenant")]
+    NoSuchUser,
+    #[error("there is no role of this name; GET /api/v2/permissions/catalogue lists them")]
+    NoSuchRole,
+    #[error("a role that you do not hold yourself may not be given by you")]
+    MoreThanOwn,
+    #[error("no such assignment")]
+    NotFound,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The names of a user's roles in a tenant, the platform's among them, sorted.
+pub(crate) async fn roles_of(connection: &impl Sql, tenant: TenantId, user: UserId) -> Result<Vec<String>, StoreError> {
+    store::roles(connection, &[PLATFORM, &tenant.to_string()], user).await
+}
+
+/// Assigns a role within a change of another domain; `None` is the whole platform.
+pub(crate) async fn assign_in(tx: &Tx, tenant: Option<TenantId>, user: UserId, role: &str) -> Result<(), StoreError> {
+    let scope = tenant.map_or_else(|| PLATFORM.to_owned(), |tenant| tenant.to_string());
+    store::insert(tx, &scope, user, role, unix_ms()).await
+}
+
+/// The roles that a name stands for: itself, or those behind `owner`, `admin`, `member`, `viewer`. Empty: no such name.
+fn permission_roles(app: &App, name: &str) -> Vec<String> {
+    let catalogue = app.policy.catalogue();
+    if let Some(roles) = catalogue.tenant_roles.get(name) {
+        return roles.clone();
+    }
+    catalogue.roles.contains_key(name).then(|| name.to_owned()).into_iter().collect()
+}
+
+pub(super) async fn list(app: &App, caller: &Caller) -> Result<Vec<Assignment>, Error> {
+    authority::require(app, caller, "user:read", Resource::any("role_assignment")).await?;
+    Ok(store::of_tenant(app.database.read(), caller.tenant).await?)
+}
+
+pub(super) async fn assign(app: &App, caller: &Caller, new: NewAssignment) -> Result<Assignment, Error> {
+    let resource = Resource::new("user", new.user_id);
+    let permit = authority::require(app, caller, "user:assign_roles", resource).await?;
+    let names = permission_roles(app, &new.role);
+    if names.is_empty() {
+        return Err(Error::NoSuchRole);
+    }
+    // Otherwise an administrator of one tenant could make themselves the platform's.
+    let holds = |name: &String| caller.roles.contains(name);
+    let is_admin = caller.roles.iter().any(|role| role == PLATFORM_ADMIN || role == TENANT_OWNER[0]);
+    if names.iter().any(|name| name == PLATFORM_ADMIN) || !(is_admin || names.iter().all(holds)) {
+        return Err(Error::MoreThanOwn);
+    }
+    if !identity::is_member(app.database.read(), caller.tenant, new.user_id).await? {
+        return Err(Error::NoSuchUser);
+    }
+    let tenant = caller.tenant;
+    let assignment = Assignment { user_id: new.user_id, role: new.role.clone() };
+    let entry = permit.entry(json!({ "role": new.role }));
+    app.database
+        .write(move |tx| {
+            Box::pin(async move {
+                for name in &names {
+                    assign_in(tx, Some(tenant), new.user_id, name).await?;
+                }
+                audit::add(tx, &entry).await
+            })
+        })
+        .await
+        .map_err(Error::Store)?;
+    app.sessions.forget_all();
+    Ok(assignment)
+}
+
+pub(super) async fn revoke(app: &App, caller: &Caller, user: UserId, role: String) -> Result<(), Error> {
+    let permit = authority::require(app, caller, "user:revoke_roles", Resource::new("user", user)).await?;
+    let names = permission_roles(app, &role);
+    let scope = caller.tenant.to_string();
+    let entry = permit.entry(json!({ "role": role }));
+    app.database
+        .write(move |tx| {
+            Box::pin(async move {
+                let mut removed = 0;
+                for name in &names {
+                    removed += store::delete(tx, &scope, user, name).await?;
+                }
+                if removed == 0 {
+                    return Err(Error::NotFound);
+                }
+                Ok(audit::add(tx, &entry).await?)
+            })
+        })
+        .await?;
+    app.sessions.forget_all();
+    Ok(())
+}

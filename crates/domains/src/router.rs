@@ -1,0 +1,113 @@
+//! Puts the domains' routes together, and refuses to when two of them want the same place.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use axum::Router;
+use platform::database::Migration;
+use utoipa::openapi::{OpenApi, OpenApiBuilder, InfoBuilder, security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme}};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::App;
+
+/// What a domain gives to the program.
+#[derive(Debug, Clone, Copy)]
+pub struct Domain {
+    pub name: &'static str,
+    /// Path prefixes that are this domain's alone.
+    pub prefixes: &'static [&'static str],
+    pub routes: fn() -> OpenApiRouter<Arc<App>>,
+    pub migrations: &'static [Migration],
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AssembleError {
+    #[error("domains `{0}` and `{1}` both claim the prefix {2}")]
+    Prefix(&'static str, &'static str, &'static str),
+    #[error("domain `{0}` has a route outside its prefixes: {1}")]
+    Outside(&'static str, String),
+    #[error("{0} {1} is mounted twice")]
+    Twice(String, String),
+}
+
+pub struct Assembled {
+    pub router: Router<Arc<App>>,
+    pub openapi: OpenApi,
+}
+
+impl std::fmt::Debug for Assembled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Assembled").finish_non_exhaustive()
+    }
+}
+
+/// Mounts every domain. Two that claim one prefix, or one method and path, are an error before any port is bound.
+pub fn assemble(domains: &[Domain]) -> Result<Assembled, AssembleError> {
+    check_prefixes(domains)?;
+    let mut router = Router::new();
+    let mut openapi = document();
+    let mut seen = BTreeSet::new();
+    for domain in domains {
+        let (routes, described) = (domain.routes)().split_for_parts();
+        for (path, item) in &described.paths.paths {
+            let inside = domain.prefixes.iter().any(|prefix| under(path, prefix));
+            if !inside {
+                return Err(AssembleError::Outside(domain.name, path.clone()));
+            }
+            for method in methods(item) {
+                if !seen.insert((path.clone(), method)) {
+                    return Err(AssembleError::Twice(method.to_owned(), path.clone()));
+                }
+            }
+        }
+        router = router.merge(routes);
+        openapi.merge(described);
+    }
+    Ok(Assembled { router, openapi })
+}
+
+fn check_prefixes(domains: &[Domain]) -> Result<(), AssembleError> {
+    let mut claimed: Vec<(&'static str, &'static str)> = Vec::new();
+    for domain in domains {
+        for prefix in domain.prefixes {
+            let earlier = claimed.iter().find(|(_, other)| under(prefix, other) || under(other, prefix));
+            if let Some((other, _)) = earlier {
+                return Err(AssembleError::Prefix(other, domain.name, prefix));
+            }
+            claimed.push((domain.name, prefix));
+        }
+    }
+    Ok(())
+}
+
+fn under(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn methods(item: &utoipa::openapi::PathItem) -> Vec<&'static str> {
+    let all = [
+        ("GET", &item.get),
+        ("PUT", &item.put),
+        ("POST", &item.post),
+        ("DELETE", &item.delete),
+        ("PATCH", &item.patch),
+        ("HEAD", &item.head),
+        ("OPTIONS", &item.options),
+        ("TRACE", &item.trace),
+    ];
+    all.into_iter().filter(|(_, operation)| operation.is_some()).map(|(name, _)| name).collect()
+}
+
+fn document() -> OpenApi {
+    let info = InfoBuilder::new()
+        .title("SomaAgent01")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some("A self-hosted platform for AI agents. Errors are application/problem+json (RFC 9457)."))
+        .build();
+    let mut openapi = OpenApiBuilder::new()
+        .info(info)
+        .security(Some([SecurityRequirement::new("api_key", Vec::<String>::new())]))
+        .build();
+    let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    openapi.components.get_or_insert_default().add_security_scheme("api_key", scheme);
+    openapi
+}

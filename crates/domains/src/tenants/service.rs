@@ -1,0 +1,62 @@
+//! Making and finding tenants.
+
+use contracts::{Caller, TenantId, policy::Resource};
+use platform::{
+    database::{Database, Error as StoreError},
+    durable::unix_ms,
+    http::Timestamp,
+};
+
+use super::{api::Tenant, store};
+use crate::{App, authority, authority::Denied, models};
+
+/// The tenant of a standalone install.
+pub const DEFAULT_SLUG: &str = "default";
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    #[error("no such tenant: run `soma migrate` first")]
+    NotFound,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[derive(Debug, Clone)]
+pub struct NewTenant {
+    pub slug: String,
+    pub name: String,
+}
+
+/// Makes a tenant and its budget account. An operator's act: there is no route for it yet.
+pub async fn create(database: &Database, new: NewTenant) -> Result<TenantId, StoreError> {
+    let id = TenantId::new();
+    let tenant = Tenant { id, slug: new.slug, name: new.name, created_at: Timestamp(unix_ms()) };
+    database
+        .write(move |tx| {
+            Box::pin(async move {
+                store::insert(tx, &tenant).await?;
+                models::open_account(tx, id, "tenant", &id.to_string()).await
+            })
+        })
+        .await?;
+    Ok(id)
+}
+
+/// Makes the default tenant unless it is there.
+pub async fn ensure_default(database: &Database) -> Result<TenantId, StoreError> {
+    match store::by_slug(database.read(), DEFAULT_SLUG).await? {
+        Some(tenant) => Ok(tenant.id),
+        None => create(database, NewTenant { slug: DEFAULT_SLUG.into(), name: "Default".into() }).await,
+    }
+}
+
+pub async fn default_tenant(database: &Database) -> Result<TenantId, Error> {
+    Ok(store::by_slug(database.read(), DEFAULT_SLUG).await?.ok_or(Error::NotFound)?.id)
+}
+
+pub(super) async fn own(app: &App, caller: &Caller) -> Result<Tenant, Error> {
+    authority::require(app, caller, "tenant:read", Resource::new("tenant", caller.tenant)).await?;
+    store::by_id(app.database.read(), caller.tenant).await?.ok_or(Error::NotFound)
+}

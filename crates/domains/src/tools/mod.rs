@@ -1,0 +1,28 @@
+//! Tools: what an agent can do besides talking.
+//!
+//! [`Toolbox`] holds them by name. Each tool says what it needs, as a JSON Schema, and what it does to the world, as
+//! an effect class; the turn asks the policy before any call and writes the ledger around it.
+
+mod api;
+mod code;
+#[cfg(feature = "faults")]
+mod effects;
+mod fetch;
+mod files;
+mod time;
+mod toolbox;
+
+pub(crate) use toolbox::{CALL_TIMEOUT, bounded};
+pub use toolbox::{Call, Outcome, Status, Tool, Toolbox, load_policy};
+
+use crate::Domain;
+
+pub(crate) const DOMAIN: Domain = Domain {
+    name: "tools",
+    prefixes: &["/api/v2/tools"],
+    routes: api::routes,
+    #[cfg(feature = "faults")]
+    migrations: effects::MIGRATIONS,
+    #[cfg(not(feature = "faults"))]
+    migrations: &[],
+};

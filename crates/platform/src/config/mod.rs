@@ -1,0 +1,123 @@
+//! Configuration: every setting is declared once in [`registry`], and this module alone reads the environment.
+//!
+//! A value comes from the environment, else from a private `.env` file in the working directory. All faults are
+//! found before anything starts and reported together, by name and never by value.
+
+mod dotenv;
+mod read;
+mod registry;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf};
+
+use secrecy::SecretString;
+use url::Url;
+
+pub use read::{Fault, Faults};
+pub use registry::{Kind, SETTINGS, Setting};
+
+use crate::{egress::AllowList, secrets::Keys};
+
+/// Where settings come from. A trait, so that tests need no process environment.
+pub trait Source: Send + Sync {
+    fn get(&self, name: &str) -> Option<String>;
+}
+
+/// Settings given directly, for tests and for `soma demo`.
+#[derive(Debug, Clone, Default)]
+pub struct Fixed(pub HashMap<String, String>);
+
+impl Source for Fixed {
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.get(name).cloned()
+    }
+}
+
+/// The process environment, over a `.env` file in the working directory.
+#[derive(Debug)]
+pub struct Environment {
+    file: HashMap<String, String>,
+}
+
+impl Environment {
+    /// Reads `.env` when there is one. A file that others may read is refused: its secrets are no secrets.
+    pub fn open() -> Result<Self, Fault> {
+        Ok(Self { file: dotenv::read(std::path::Path::new(".env"))? })
+    }
+}
+
+impl Source for Environment {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+    fn get(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok().or_else(|| self.file.get(name).cloned())
+    }
+}
+
+/// Which model answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelChoice {
+    /// llama.cpp in this process.
+    Embedded,
+    /// An OpenAI-compatible server; the address ends before `/chat/completions`.
+    Server(Url),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkflowChoice {
+    Embedded,
+    /// `host:port` of a Temporal server.
+    Temporal(String),
+}
+
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub choice: ModelChoice,
+    pub name: String,
+    pub keys: Vec<SecretString>,
+    pub context_tokens: u32,
+    pub tools: bool,
+    /// The embedded model's GGUF file.
+    pub path: Option<PathBuf>,
+    /// Millionths of a US dollar for a million tokens, in and out.
+    pub input_price: u64,
+    pub output_price: u64,
+    /// Silence from the model for this long ends the call.
+    pub idle_timeout_ms: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct Workflows {
+    pub choice: WorkflowChoice,
+    pub namespace: String,
+    pub queue: String,
+    pub concurrency: usize,
+}
+
+/// Every setting, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub keys: Keys,
+    pub data_dir: PathBuf,
+    pub database: PathBuf,
+    pub listen: SocketAddr,
+    pub model: Model,
+    pub workflows: Workflows,
+    pub egress: AllowList,
+    pub log: String,
+}
+
+impl Config {
+    /// Reads and checks every setting; reports all faults at once.
+    pub fn load(source: &dyn Source) -> Result<Self, Faults> {
+        read::config(source)
+    }
+}
+
+/// Reads one optional setting outside [`Config`]: what a client of a server needs, or `soma registry` shows.
+/// `None` too when the setting is not declared, so that nothing reads an undeclared name.
+#[must_use]
+pub fn lookup(source: &dyn Source, name: &str) -> Option<String> {
+    let setting = SETTINGS.iter().find(|setting| setting.name == name)?;
+    source.get(name).filter(|value| !value.is_empty()).or_else(|| setting.default.map(str::to_owned))
+}

@@ -1,0 +1,249 @@
+//! Turns text into [`Config`], collecting every fault instead of stopping at the first.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
+
+use secrecy::SecretString;
+use url::Url;
+
+use super::{Config, Model, ModelChoice, SETTINGS, Setting, Source, WorkflowChoice, Workflows};
+use crate::{egress::AllowList, secrets::Keys};
+
+const EMBEDDED: &str = "embedded:";
+/// Context of a model on a server whose own is not given.
+const CONTEXT_SERVER: u32 = 32_768;
+/// Context of the embedded model: more would not fit the little one's training.
+const CONTEXT_EMBEDDED: u32 = 2_048;
+
+/// One thing wrong with one setting. Holds no value: a value may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    pub name: String,
+    pub problem: String,
+}
+
+impl Fault {
+    pub fn new(name: &str, problem: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), problem: problem.into() }
+    }
+}
+
+/// Everything wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Faults(pub Vec<Fault>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "the configuration has {} fault(s):", self.0.len())?;
+        for fault in &self.0 {
+            writeln!(f, "  {}: {}", fault.name, fault.problem)?;
+        }
+        write!(f, "`soma registry` explains every setting; `soma keygen` makes keys")
+    }
+}
+
+struct Reader<'a> {
+    source: &'a dyn Source,
+    faults: Vec<Fault>,
+}
+
+pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
+    let mut reader = Reader { source, faults: Vec::new() };
+    let keys = reader.keys();
+    let database = reader.database();
+    for (name, engine) in [
+        ("SA01_REDIS_URL", "Redis"),
+        ("SA01_KAFKA_BOOTSTRAP_SERVERS", "Kafka"),
+        ("SA01_OPA_URL", "an OPA server"),
+    ] {
+        reader.embedded_only(name, engine);
+    }
+    if reader.text("VAULT_ADDR").is_some() {
+        reader.fault("VAULT_ADDR", "Vault is not in this version: unset it, secrets come from the environment");
+    }
+    let workflows = reader.workflows();
+    let data_dir = PathBuf::from(reader.text("SA01_DATA_DIR").unwrap_or_default());
+    let model = reader.model(&data_dir);
+    let listen = reader.parsed::<SocketAddr>("SA01_LISTEN", "expected ADDRESS:PORT");
+    let egress = match AllowList::from_str(&reader.text("SA01_EGRESS_ALLOW").unwrap_or_default()) {
+        Ok(list) => Some(list),
+        Err(error) => {
+            reader.fault("SA01_EGRESS_ALLOW", error.to_string());
+            None
+        }
+    };
+    let log = reader.text("SA01_LOG").unwrap_or_default();
+    match (keys, database, workflows, model, listen, egress) {
+        (Some(keys), Some(database), Some(workflows), Some(model), Some(listen), Some(egress))
+            if reader.faults.is_empty() =>
+        {
+            Ok(Config { keys, data_dir, database, listen, model, workflows, egress, log })
+        }
+        _ => Err(Faults(reader.faults)),
+    }
+}
+
+impl Reader<'_> {
+    fn fault(&mut self, name: &str, problem: impl Into<String>) {
+        self.faults.push(Fault::new(name, problem));
+    }
+
+    /// The setting's text, or its default. A required one that is missing is a fault.
+    fn text(&mut self, name: &str) -> Option<String> {
+        let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
+            self.fault(name, "is not declared in the registry");
+            return None;
+        };
+        let Setting { required, default, .. } = *setting;
+        match self.source.get(name).filter(|value| !value.is_empty()) {
+            Some(value) => Some(value),
+            None if required => {
+                self.fault(name, "is required and not set");
+                None
+            }
+            None => default.map(str::to_owned),
+        }
+    }
+
+    fn parsed<T: FromStr>(&mut self, name: &str, expected: &str) -> Option<T> {
+        let text = self.text(name)?;
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(_) => {
+                self.fault(name, expected);
+                None
+            }
+        }
+    }
+
+    fn keys(&mut self) -> Option<Keys> {
+        let secret_key = self.text("SECRET_KEY").map(SecretString::from);
+        let fernet = self.text("SA01_CRYPTO_FERNET_KEY").map(SecretString::from);
+        let secret_key = secret_key.and_then(|key| match crate::secrets::check_secret_key(&key) {
+            Ok(()) => Some(key),
+            Err(problem) => {
+                self.fault("SECRET_KEY", problem);
+                None
+            }
+        });
+        let ring = fernet.and_then(|keys| match crate::secrets::Ring::parse(&keys) {
+            Ok(ring) => Some(ring),
+            Err(problem) => {
+                self.fault("SA01_CRYPTO_FERNET_KEY", problem);
+                None
+            }
+        });
+        Some(Keys::new(secret_key?, ring?))
+    }
+
+    fn database(&mut self) -> Option<PathBuf> {
+        let dsn = self.text("SA01_DB_DSN")?;
+        if let Some(path) = dsn.strip_prefix("sqlite://").filter(|path| !path.is_empty()) {
+            return Some(PathBuf::from(path));
+        }
+        if dsn.starts_with("postgres://") || dsn.starts_with("postgresql://") {
+            self.fault("SA01_DB_DSN", "PostgreSQL is not in this version: use sqlite://PATH");
+        } else {
+            self.fault("SA01_DB_DSN", "expected sqlite://PATH");
+        }
+        None
+    }
+
+    fn embedded_only(&mut self, name: &str, engine: &str) {
+        if let Some(value) = self.text(name)
+            && value != EMBEDDED
+        {
+            self.fault(name, format!("{engine} is not in this version: the only value is `{EMBEDDED}`"));
+        }
+    }
+
+    fn workflows(&mut self) -> Option<Workflows> {
+        let host = self.text("SA01_TEMPORAL_HOST");
+        let namespace = self.text("SA01_TEMPORAL_NAMESPACE");
+        let queue = self.text("SA01_TEMPORAL_CONVERSATION_QUEUE");
+        let concurrency = self.parsed::<usize>("SA01_TURNS_AT_ONCE", "expected a whole number");
+        let host = host?;
+        let choice = if host == EMBEDDED {
+            WorkflowChoice::Embedded
+        } else if host.rsplit_once(':').is_some_and(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok()) {
+            WorkflowChoice::Temporal(host)
+        } else {
+            self.fault("SA01_TEMPORAL_HOST", format!("expected `{EMBEDDED}` or host:port"));
+            return None;
+        };
+        let concurrency = concurrency?;
+        if concurrency == 0 {
+            self.fault("SA01_TURNS_AT_ONCE", "expected at least 1");
+            return None;
+        }
+        Some(Workflows { choice, namespace: namespace?, queue: queue?, concurrency })
+    }
+
+    fn model(&mut self, data_dir: &std::path::Path) -> Option<Model> {
+        let url = self.text("SA01_MODEL_URL");
+        let name = self.text("SA01_MODEL_NAME");
+        let input_price = self.price("SA01_MODEL_INPUT_PRICE");
+        let output_price = self.price("SA01_MODEL_OUTPUT_PRICE");
+        let idle_seconds = self.parsed::<u64>("SA01_MODEL_IDLE_TIMEOUT", "expected a number of seconds");
+        let choice = self.model_choice(&url?)?;
+        let embedded = choice == ModelChoice::Embedded;
+        let keys = self.text("SA01_MODEL_API_KEY").unwrap_or_default();
+        let keys = keys.split(',').map(str::trim).filter(|key| !key.is_empty());
+        let keys = keys.map(|key| SecretString::from(key.to_owned())).collect();
+        let context_tokens = match self.text("SA01_MODEL_CONTEXT") {
+            Some(_) => self.parsed("SA01_MODEL_CONTEXT", "expected a number of tokens")?,
+            None if embedded => CONTEXT_EMBEDDED,
+            None => CONTEXT_SERVER,
+        };
+        let tools = match self.text("SA01_MODEL_TOOLS") {
+            Some(_) => self.parsed("SA01_MODEL_TOOLS", "expected true or false")?,
+            None => !embedded,
+        };
+        let path = embedded.then(|| match self.text("SA01_MODEL_PATH") {
+            Some(path) => PathBuf::from(path),
+            None => data_dir.join("model.gguf"),
+        });
+        Some(Model {
+            choice,
+            name: name?,
+            keys,
+            context_tokens,
+            tools,
+            path,
+            input_price: input_price?,
+            output_price: output_price?,
+            idle_timeout_ms: idle_seconds?.saturating_mul(1000),
+        })
+    }
+
+    fn model_choice(&mut self, text: &str) -> Option<ModelChoice> {
+        if text == EMBEDDED {
+            return Some(ModelChoice::Embedded);
+        }
+        let expected = "expected `embedded:`, or an http(s) URL without user, query or fragment that ends before `/chat/completions`";
+        let url = Url::parse(text).ok().filter(|url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.host().is_some()
+                && url.username().is_empty()
+                && url.password().is_none()
+                && url.query().is_none()
+                && url.fragment().is_none()
+                && !url.path().trim_end_matches('/').ends_with("/chat/completions")
+        });
+        if url.is_none() {
+            self.fault("SA01_MODEL_URL", expected);
+        }
+        url.map(ModelChoice::Server)
+    }
+
+    /// US dollars, kept as millionths so that sums stay exact.
+    fn price(&mut self, name: &str) -> Option<u64> {
+        let dollars = self.parsed::<f64>(name, "expected US dollars for a million tokens, as in 0.15")?;
+        if !(0.0..=1_000_000.0).contains(&dollars) {
+            self.fault(name, "expected between 0 and 1000000 US dollars");
+            return None;
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded just above")]
+        let micros = (dollars * 1_000_000.0).round() as u64;
+        Some(micros)
+    }
+}

@@ -1,0 +1,101 @@
+//! The audit's CRITICAL-01, CRITICAL-02 and 3.2, as tests.
+
+use std::{collections::HashMap, os::unix::fs::PermissionsExt};
+
+use super::{Config, Fixed, SETTINGS, dotenv};
+
+const FERNET: &str = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=";
+
+fn good() -> HashMap<String, String> {
+    [
+        ("SECRET_KEY", "k3y-Material_that-is-long-enough-4-HMAC"),
+        ("SA01_CRYPTO_FERNET_KEY", FERNET),
+        ("SA01_DB_DSN", "sqlite://data/soma.db"),
+        ("SA01_REDIS_URL", "embedded:"),
+        ("SA01_KAFKA_BOOTSTRAP_SERVERS", "embedded:"),
+        ("SA01_TEMPORAL_HOST", "embedded:"),
+        ("SA01_OPA_URL", "embedded:"),
+        ("SA01_MODEL_URL", "http://127.0.0.1:9/v1"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+fn faults(change: &[(&str, &str)]) -> Vec<String> {
+    let mut values = good();
+    for (name, value) in change {
+        values.insert((*name).to_owned(), (*value).to_owned());
+    }
+    match Config::load(&Fixed(values)) {
+        Ok(_) => Vec::new(),
+        Err(faults) => faults.0.iter().map(|fault| format!("{}: {}", fault.name, fault.problem)).collect(),
+    }
+}
+
+#[test]
+fn a_good_configuration_loads() {
+    assert_eq!(faults(&[]), Vec::<String>::new());
+}
+
+#[test]
+fn critical_01_every_missing_setting_is_named_at_once_and_none_has_a_default() {
+    let error = Config::load(&Fixed::default()).expect_err("nothing is set");
+    let named: Vec<&str> = error.0.iter().map(|fault| fault.name.as_str()).collect();
+    for setting in SETTINGS.iter().filter(|setting| setting.required) {
+        assert!(named.contains(&setting.name), "{} is not reported", setting.name);
+        assert_eq!(setting.default, None, "{} has a default", setting.name);
+    }
+    assert!(SETTINGS.iter().all(|setting| !setting.secret || setting.default.is_none()));
+}
+
+#[test]
+fn critical_01_a_short_or_known_secret_key_is_refused_without_being_printed() {
+    for bad in ["short", "django-insecure-dev-key-change-in-prod-0123456789", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"] {
+        let faults = faults(&[("SECRET_KEY", bad)]);
+        assert_eq!(faults.len(), 1, "{bad}: {faults:?}");
+        assert!(faults[0].starts_with("SECRET_KEY:") && !faults[0].contains(bad));
+    }
+}
+
+#[test]
+fn critical_02_a_fernet_key_is_required_and_keys_rotate() {
+    assert_eq!(faults(&[("SA01_CRYPTO_FERNET_KEY", "")]), ["SA01_CRYPTO_FERNET_KEY: is required and not set"]);
+    assert_eq!(faults(&[("SA01_CRYPTO_FERNET_KEY", "not-a-key")]).len(), 1);
+    let old = crate::secrets::Ring::parse(&FERNET.to_owned().into()).unwrap();
+    let (_, fresh) = crate::secrets::generate();
+    let both = format!("{},{FERNET}", secrecy::ExposeSecret::expose_secret(&fresh));
+    let rotated = crate::secrets::Ring::parse(&both.into()).unwrap();
+    let sealed = old.encrypt("kept");
+    let opened = rotated.decrypt(&sealed).expect("an older key of the ring decrypts");
+    assert_eq!(secrecy::ExposeSecret::expose_secret(&opened), "kept");
+    assert!(old.decrypt(&rotated.encrypt("new")).is_none(), "the first key encrypts");
+}
+
+#[test]
+fn engines_of_a_later_version_are_refused_by_name() {
+    for (name, value) in [
+        ("SA01_REDIS_URL", "redis://127.0.0.1"),
+        ("SA01_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092"),
+        ("SA01_OPA_URL", "http://127.0.0.1:8181"),
+        ("SA01_DB_DSN", "postgresql://u:p@127.0.0.1/soma"),
+        ("VAULT_ADDR", "http://127.0.0.1:8200"),
+    ] {
+        let faults = faults(&[(name, value)]);
+        assert_eq!(faults.len(), 1, "{name}");
+        assert!(faults[0].contains("not in this version") && !faults[0].contains(value), "{faults:?}");
+    }
+}
+
+#[test]
+fn high_03_a_dotenv_file_that_others_may_read_is_refused() {
+    let folder = std::env::temp_dir().join(format!("soma-dotenv-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("env");
+    std::fs::write(&path, "# keys\nA=1\nB=\"two words\"\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(dotenv::read(&path).is_err_and(|fault| fault.problem.contains("chmod 600")));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let read = dotenv::read(&path).unwrap();
+    assert_eq!(read, HashMap::from([("A".into(), "1".into()), ("B".into(), "two words".into())]));
+    std::fs::remove_dir_all(folder).unwrap();
+}

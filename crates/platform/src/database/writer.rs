@@ -1,0 +1,125 @@
+//! The one writer: takes changes from a queue, commits them together, then answers each.
+
+use futures::future::BoxFuture;
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Error, Tx};
+
+/// Changes that may wait. A sender past this waits in turn, which slows whoever makes too many.
+const QUEUE_MAX: usize = 1024;
+/// Changes in one commit. More would make the first wait too long for the last.
+const BATCH_MAX: usize = 128;
+
+const SAVEPOINT: &str = "SAVEPOINT change";
+const UNDO: &str = "ROLLBACK TO change";
+const KEEP: &str = "RELEASE change";
+
+#[derive(Clone)]
+pub(super) struct Handle {
+    queue: mpsc::Sender<Box<dyn Job>>,
+}
+
+trait Job: Send {
+    /// Runs the change; false when it failed and must be undone.
+    fn run<'a>(&'a mut self, tx: &'a Tx) -> BoxFuture<'a, bool>;
+    /// Tells whoever waits. `committed` is what became of the transaction.
+    fn answer(self: Box<Self>, committed: Result<(), Error>);
+}
+
+struct Change<T, E, F> {
+    change: Option<F>,
+    result: Option<Result<T, E>>,
+    reply: oneshot::Sender<Result<T, E>>,
+}
+
+impl<T, E, F> Job for Change<T, E, F>
+where
+    T: Send + 'static,
+    E: From<Error> + Send + 'static,
+    F: for<'a> FnOnce(&'a Tx) -> BoxFuture<'a, Result<T, E>> + Send + 'static,
+{
+    fn run<'a>(&'a mut self, tx: &'a Tx) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            let Some(change) = self.change.take() else { return false };
+            let result = change(tx).await;
+            let kept = result.is_ok();
+            self.result = Some(result);
+            kept
+        })
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), Error>) {
+        let result = match (self.result, committed) {
+            (Some(Err(own)), _) => Err(own),
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (_, Err(error)) => Err(E::from(error)),
+            (None, Ok(())) => Err(E::from(Error::Stopped("the change was not run".into()))),
+        };
+        // Whoever waited may be gone; the change stands all the same.
+        drop(self.reply.send(result));
+    }
+}
+
+impl Handle {
+    pub(super) async fn submit<T, E, F>(&self, change: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: for<'a> FnOnce(&'a Tx) -> BoxFuture<'a, Result<T, E>> + Send + 'static,
+    {
+        let stopped = || E::from(Error::Stopped("its writer has ended".into()));
+        let (reply, answer) = oneshot::channel();
+        let job = Change { change: Some(change), result: None, reply };
+        self.queue.send(Box::new(job)).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+pub(super) fn start(connection: DatabaseConnection) -> Handle {
+    let (queue, mut waiting) = mpsc::channel::<Box<dyn Job>>(QUEUE_MAX);
+    tokio::spawn(async move {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            let committed = commit(&connection, &mut batch).await;
+            for job in batch.drain(..) {
+                job.answer(committed.clone());
+            }
+        }
+    });
+    Handle { queue }
+}
+
+async fn commit(connection: &DatabaseConnection, batch: &mut Vec<Box<dyn Job>>) -> Result<(), Error> {
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    let tx = connection.begin_with_options(options).await?;
+    if let [only] = batch.as_mut_slice() {
+        let kept = only.run(&tx).await;
+        answer_early(batch);
+        return if kept { Ok(tx.commit().await?) } else { Ok(tx.rollback().await?) };
+    }
+    for job in batch.iter_mut() {
+        tx.execute_unprepared(SAVEPOINT).await?;
+        if !job.run(&tx).await {
+            tx.execute_unprepared(UNDO).await?;
+        }
+        tx.execute_unprepared(KEEP).await?;
+    }
+    answer_early(batch);
+    tx.commit().await?;
+    Ok(())
+}
+
+/// A broken promise for tests: whoever waits is answered before the commit.
+fn answer_early(batch: &mut Vec<Box<dyn Job>>) {
+    if crate::faults::broken("ack_early") {
+        for job in batch.drain(..) {
+            job.answer(Ok(()));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! One attempt at one step: how a step's body talks to the ledger.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use contracts::RunId;
+use futures::future::BoxFuture;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::{Begun, Effect, Ledger, Step, StepError, attempts::insist, simulator::Crashes, store::Key};
+use crate::database::Tx;
+
+/// A result that is in the ledger. Only [`Attempt::complete`] makes one.
+#[derive(Debug)]
+pub struct Completed<T>(T);
+
+#[derive(Debug)]
+pub struct Attempt {
+    key: Key,
+    /// The ledger's attempt that this one goes on from, and its own once it began. Shared with whoever made it,
+    /// so that a failure is recorded as this attempt's and not as a later one's.
+    number: Arc<AtomicI64>,
+    ledger: Ledger,
+    cancel: CancellationToken,
+    crashes: Option<Arc<Crashes>>,
+}
+
+impl Attempt {
+    #[must_use]
+    pub fn run_id(&self) -> RunId {
+        self.key.run
+    }
+
+    #[must_use]
+    pub fn ordinal(&self) -> u32 {
+        self.key.ordinal
+    }
+
+    /// The same at every attempt: what an idempotent effect's other side is given.
+    #[must_use]
+    pub fn idempotency_key(&self) -> String {
+        format!("{}-{}", self.key.run, self.key.ordinal)
+    }
+
+    /// Fires when the run is cancelled. A body that notices ends early, by completing with what it has.
+    #[must_use]
+    pub fn cancelled(&self) -> CancellationToken {
+        self.cancel.clone()
+    }
+
+    /// Records that the step starts, together with `change`. What is not repeatable begins before it does anything.
+    pub async fn begin<F>(&mut self, effect: Effect, change: F) -> Result<Begun, StepError>
+    where
+        F: for<'a> FnOnce(&'a Tx, Begun) -> BoxFuture<'a, Result<(), StepError>> + Send + 'static,
+    {
+        let (begun, number) = self.ledger.begin(self.key.clone(), effect, change).await?;
+        self.number.store(number, Ordering::SeqCst);
+        self.crash_point(super::Crash::Begun).await;
+        Ok(begun)
+    }
+
+    /// Commits a change of a step under way, such as a piece of a streamed answer; refused once overtaken.
+    pub async fn write<T, F>(&self, change: F) -> Result<T, StepError>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a Tx) -> BoxFuture<'a, Result<T, StepError>> + Send + 'static,
+    {
+        self.ledger.write_as(self.key.clone(), self.number(), change).await
+    }
+
+    /// Records the result together with `change`: both are there, or neither.
+    pub async fn complete<T, F>(self, output: T, change: F) -> Result<Completed<T>, StepError>
+    where
+        T: Serialize + Send + 'static,
+        F: for<'a> FnOnce(&'a Tx) -> BoxFuture<'a, Result<(), StepError>> + Send + 'static,
+    {
+        let result = serde_json::to_string(&output).map_err(|error| StepError::failed("step_output", error))?;
+        self.crash_point(super::Crash::Done).await;
+        self.ledger.complete(self.key.clone(), self.number(), result, change).await?;
+        self.crash_point(super::Crash::Recorded).await;
+        Ok(Completed(output))
+    }
+
+    /// Records the result of a step that changes nothing itself.
+    pub async fn finish<T: Serialize + Send + 'static>(self, output: T) -> Result<Completed<T>, StepError> {
+        self.complete(output, |_| Box::pin(async { Ok(()) })).await
+    }
+
+    fn number(&self) -> i64 {
+        self.number.load(Ordering::SeqCst)
+    }
+
+    async fn crash_point(&self, crash: super::Crash) {
+        if let Some(crashes) = &self.crashes {
+            crashes.pass(self.key.ordinal, crash).await;
+        }
+    }
+}
+
+/// One attempt at a step, on any engine. A failure that no attempt can mend is recorded.
+pub(super) async fn once<S: Step>(
+    step: S,
+    worker: Arc<S::Worker>,
+    ledger: &Ledger,
+    key: Key,
+    number: Arc<AtomicI64>,
+    cancel: CancellationToken,
+    crashes: Option<Arc<Crashes>>,
+) -> Result<S::Output, StepError> {
+    let attempt = Attempt { key: key.clone(), number: Arc::clone(&number), ledger: ledger.clone(), cancel, crashes };
+    match step.run(worker, attempt).await {
+        Ok(Completed(output)) => Ok(output),
+        Err(StepError::Superseded) => outcome_of_other::<S>(ledger, &key).await,
+        Err(error @ StepError::Failed { .. }) => {
+            match insist(|| ledger.fail(key.clone(), number.load(Ordering::SeqCst), &error)).await {
+                Ok(()) => Err(error),
+                Err(StepError::Superseded) => outcome_of_other::<S>(ledger, &key).await,
+                Err(other) => Err(other),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// For an attempt that was overtaken: the step's outcome is what the other attempt recorded, if it has ended.
+pub(super) async fn outcome_of_other<S: Step>(ledger: &Ledger, key: &Key) -> Result<S::Output, StepError> {
+    match insist(|| ledger.lookup(key.run, key.ordinal)).await? {
+        Some(recorded) => recorded.outcome::<S>(key)?.ok_or(StepError::Superseded),
+        None => Err(StepError::Superseded),
+    }
+}

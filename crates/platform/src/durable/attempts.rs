@@ -1,0 +1,172 @@
+//! All attempts at one step: which failures another attempt mends, how many are made and how long each may take, and
+//! what a step of a cancelled run gets. The same on every engine.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use contracts::RunId;
+use tokio_util::sync::CancellationToken;
+
+use super::{Ledger, Step, StepError, attempt, simulator::Crashes, store::Key};
+
+/// How long a step may take to end by itself after its run was cancelled.
+pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
+/// Longest wait between attempts.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Wait before the database is asked once more, doubled up to [`BACKOFF_MAX`].
+const STORE_BACKOFF: Duration = Duration::from_millis(100);
+
+/// A step on an engine that remembers by itself what is done (Temporal): hands out an outcome that the ledger has,
+/// else makes the attempts.
+///
+/// `cancel` fires when the run is cancelled. The future may be dropped at any await, as a killed process would; the
+/// next call goes on from the ledger. `Err(StepError::Superseded)`: a later call owns the step, this one has no say.
+pub async fn execute<S: Step>(
+    step: S,
+    worker: Arc<S::Worker>,
+    ledger: &Ledger,
+    run: RunId,
+    ordinal: u32,
+    cancel: CancellationToken,
+) -> Result<S::Output, StepError> {
+    let key = Ledger::key(run, ordinal, &step)?;
+    let mut number = 0;
+    if let Some(recorded) = insist(|| ledger.lookup(run, ordinal)).await? {
+        if let Some(output) = recorded.outcome::<S>(&key)? {
+            return Ok(output);
+        }
+        number = recorded.attempt;
+    }
+    Attempts { worker, ledger, key, number, cancel, crashes: None, gate: &() }.make(step).await
+}
+
+/// Where an attempt waits before it is made, and what it holds while it is under way.
+pub(super) trait Gate: Sync {
+    type Pass: Send;
+
+    fn pass(&self) -> impl Future<Output = Self::Pass> + Send;
+}
+
+impl Gate for () {
+    type Pass = ();
+
+    async fn pass(&self) {}
+}
+
+pub(super) struct Attempts<'a, W, G> {
+    pub worker: Arc<W>,
+    pub ledger: &'a Ledger,
+    pub key: Key,
+    /// The attempt that the ledger's row is at, 0 if there is no row.
+    pub number: i64,
+    pub cancel: CancellationToken,
+    pub crashes: Option<Arc<Crashes>>,
+    pub gate: &'a G,
+}
+
+impl<W: Send + Sync + 'static, G: Gate> Attempts<'_, W, G> {
+    pub(super) async fn make<S: Step<Worker = W>>(self, step: S) -> Result<S::Output, StepError> {
+        let number = Arc::new(AtomicI64::new(self.number));
+        let mut backoff = S::OPTIONS.backoff;
+        let mut failures = 0;
+        loop {
+            let pass = self.gate.pass().await;
+            if self.cancel.is_cancelled() {
+                return self.close::<S>().await;
+            }
+            if let Some(crashes) = &self.crashes {
+                crashes.pass(self.key.ordinal, super::Crash::Before).await;
+            }
+            let body = attempt::once(
+                step.clone(),
+                Arc::clone(&self.worker),
+                self.ledger,
+                self.key.clone(),
+                Arc::clone(&number),
+                self.cancel.clone(),
+                self.crashes.clone(),
+            );
+            let error = match bounded(body, S::OPTIONS.timeout, &self.cancel).await {
+                Ok(Err(error @ (StepError::Retry { .. } | StepError::Store { .. }))) => error,
+                Ok(ended) => return ended,
+                Err(TimedOut::Cancelled) => return self.close::<S>().await,
+                Err(TimedOut::Late) => StepError::retry("timeout", format!("{} took too long", S::NAME)),
+            };
+            drop(pass);
+            // The database being away is no fault of the step.
+            if !matches!(error, StepError::Store { .. }) {
+                failures += 1;
+            }
+            if failures >= S::OPTIONS.attempts_max {
+                return self.give_up::<S>(&number, &error).await;
+            }
+            tracing::warn!(run = %self.key.run, step = S::NAME, %error, failures, "a step failed and is tried again");
+            tokio::select! {
+                () = tokio::time::sleep(backoff) => {}
+                () = self.cancel.cancelled() => {}
+            }
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    async fn give_up<S: Step<Worker = W>>(&self, number: &AtomicI64, error: &StepError) -> Result<S::Output, StepError> {
+        let error = StepError::failed(error.code(), error);
+        let number = number.load(Ordering::SeqCst);
+        match insist(|| self.ledger.fail(self.key.clone(), number, &error)).await {
+            Ok(()) => Err(error),
+            // An attempt that was dropped for being late has completed all the same: its result is the step's.
+            Err(StepError::Superseded) => attempt::outcome_of_other::<S>(self.ledger, &self.key).await,
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Ends a step of a cancelled run, so that no later attempt can finish it behind the workflow's back.
+    async fn close<S: Step<Worker = W>>(&self) -> Result<S::Output, StepError> {
+        match insist(|| self.ledger.cancel(self.key.clone())).await? {
+            Some(recorded) => recorded.outcome::<S>(&self.key)?.ok_or(StepError::Cancelled),
+            None => Err(StepError::Cancelled),
+        }
+    }
+}
+
+/// Asks the database until it answers.
+pub(super) async fn insist<T, Fut>(mut ask: impl FnMut() -> Fut) -> Result<T, StepError>
+where
+    Fut: Future<Output = Result<T, StepError>>,
+{
+    let mut backoff = STORE_BACKOFF;
+    loop {
+        match ask().await {
+            Err(StepError::Store { message }) => tracing::error!(message, "the ledger can't be reached"),
+            answer => return answer,
+        }
+        tokio::time::sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+enum TimedOut {
+    Late,
+    Cancelled,
+}
+
+/// Runs a step's body within its time; once the run is cancelled, within the grace.
+async fn bounded<T>(body: impl Future<Output = T>, timeout: Duration, cancel: &CancellationToken) -> Result<T, TimedOut> {
+    let mut body = std::pin::pin!(body);
+    let cancelled = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(CANCEL_GRACE).await;
+    };
+    tokio::select! {
+        biased;
+        result = &mut body => Ok(result),
+        () = tokio::time::sleep(timeout) => Err(TimedOut::Late),
+        () = cancelled => Err(TimedOut::Cancelled),
+    }
+}

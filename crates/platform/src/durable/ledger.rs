@@ -1,0 +1,256 @@
+//! The ledger: what each step was asked, who is at it, and how it ended.
+//!
+//! Every completion is fenced by the attempt's number: an attempt that was overtaken, though it still runs somewhere,
+//! changes nothing any more.
+
+use std::{collections::HashMap, sync::Arc};
+
+use contracts::RunId;
+use futures::future::BoxFuture;
+use sha2::{Digest, Sha256};
+
+use super::{Effect, Step, StepError, store::{self, Key, SLEEP_ATTEMPT}, unix_ms};
+use crate::database::{Database, Tx};
+
+/// Hexadecimal digits of an input's hash that are kept: enough to notice a change, short enough to store often.
+const HASH_DIGITS: usize = 16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Started,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl State {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        [Self::Started, Self::Completed, Self::Failed, Self::Cancelled].into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// A row of the ledger.
+#[derive(Debug, Clone)]
+pub(super) struct Recorded {
+    pub name: String,
+    pub input_hash: String,
+    pub attempt: i64,
+    pub state: State,
+    pub result: Option<String>,
+}
+
+impl Recorded {
+    /// The step's outcome, if it has one, after making sure that it is the same step.
+    pub(super) fn outcome<S: Step>(&self, key: &Key) -> Result<Option<S::Output>, StepError> {
+        self.same_as(key)?;
+        let result = self.result.as_deref().unwrap_or("null");
+        match self.state {
+            State::Started => Ok(None),
+            State::Cancelled => Err(StepError::Cancelled),
+            State::Completed => serde_json::from_str(result).map(Some).map_err(corrupt),
+            State::Failed => Err(serde_json::from_str(result).unwrap_or_else(corrupt)),
+        }
+    }
+
+    /// When a sleep is due, or `None` if it is over.
+    pub(super) fn sleep(&self, key: &Key) -> Result<Option<i64>, StepError> {
+        self.same_as(key)?;
+        match self.state {
+            State::Started => serde_json::from_str(self.result.as_deref().unwrap_or("0")).map(Some).map_err(corrupt),
+            State::Cancelled => Err(StepError::Cancelled),
+            State::Completed | State::Failed => Ok(None),
+        }
+    }
+
+    pub(super) fn same_as(&self, key: &Key) -> Result<(), StepError> {
+        if self.name == key.name && self.input_hash == key.input_hash {
+            return Ok(());
+        }
+        Err(StepError::Diverged {
+            ordinal: key.ordinal,
+            recorded: format!("{} ({})", self.name, self.input_hash),
+            asked: format!("{} ({})", key.name, key.input_hash),
+        })
+    }
+}
+
+fn corrupt(error: serde_json::Error) -> StepError {
+    StepError::failed("ledger_corrupt", format!("a recorded result can't be read: {error}"))
+}
+
+/// How an attempt begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// Never started before.
+    Fresh,
+    /// An earlier attempt started and did not end; what it did may be done again.
+    Again,
+    /// An earlier attempt started and did not end, and its effect may not be done again: its outcome is unknown.
+    /// The change given to [`super::Attempt::begin`] was not run.
+    Lost,
+}
+
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    database: Database,
+    /// Names this process in the rows it owns.
+    owner: Arc<str>,
+}
+
+impl Ledger {
+    #[must_use]
+    pub fn new(database: Database) -> Self {
+        let owner = format!("{}-{}", std::process::id(), unix_ms());
+        Self { database, owner: owner.into() }
+    }
+
+    pub(super) fn key<S: Step>(run: RunId, ordinal: u32, step: &S) -> Result<Key, StepError> {
+        let input = serde_json::to_vec(step).map_err(|error| StepError::failed("step_input", error))?;
+        Ok(Self::plain_key(run, ordinal, S::NAME, &input))
+    }
+
+    pub(super) fn plain_key(run: RunId, ordinal: u32, name: &'static str, input: &[u8]) -> Key {
+        let mut input_hash = hex::encode(Sha256::digest(input));
+        input_hash.truncate(HASH_DIGITS);
+        Key { run, ordinal, name, input_hash }
+    }
+
+    pub(super) async fn load(&self, run: RunId) -> Result<HashMap<u32, Recorded>, StepError> {
+        // With the ledger off (a fault switch) nothing is remembered, and effects are repeated.
+        if crate::faults::broken("ledger_off") {
+            return Ok(HashMap::new());
+        }
+        Ok(store::of_run(self.database.read(), run).await?.into_iter().collect())
+    }
+
+    pub(super) async fn lookup(&self, run: RunId, ordinal: u32) -> Result<Option<Recorded>, StepError> {
+        if crate::faults::broken("ledger_off") {
+            return Ok(None);
+        }
+        Ok(store::one(self.database.read(), run, ordinal).await?)
+    }
+
+    /// Starts an attempt and runs `change` in the same commit. Answers the attempt's number.
+    pub(super) async fn begin<F>(&self, key: Key, effect: Effect, change: F) -> Result<(Begun, i64), StepError>
+    where
+        F: for<'a> FnOnce(&'a Tx, Begun) -> BoxFuture<'a, Result<(), StepError>> + Send + 'static,
+    {
+        let owner = Arc::clone(&self.owner);
+        self.database
+            .write(move |tx| {
+                Box::pin(async move {
+                    let earlier = store::one(tx, key.run, key.ordinal).await?;
+                    let forget = crate::faults::broken("ledger_off");
+                    let (begun, attempt) = match earlier {
+                        None => (Begun::Fresh, 1),
+                        Some(row) if row.state == State::Started || forget => {
+                            row.same_as(&key)?;
+                            let lost = effect == Effect::AtMostOnce && !forget;
+                            (if lost { Begun::Lost } else { Begun::Again }, row.attempt + 1)
+                        }
+                        Some(_) => return Err(StepError::Superseded),
+                    };
+                    if forget {
+                        store::forget(tx, &key).await?;
+                    }
+                    if !store::start(tx, &key, effect, attempt, &owner, unix_ms()).await? {
+                        return Err(StepError::Superseded);
+                    }
+                    if begun != Begun::Lost {
+                        change(tx, begun).await?;
+                    }
+                    Ok((begun, attempt))
+                })
+            })
+            .await
+    }
+
+    /// Records the result and runs `change` in the same commit, unless another attempt owns the step.
+    pub(super) async fn complete<F>(&self, key: Key, attempt: i64, result: String, change: F) -> Result<(), StepError>
+    where
+        F: for<'a> FnOnce(&'a Tx) -> BoxFuture<'a, Result<(), StepError>> + Send + 'static,
+    {
+        self.finish(key, attempt, State::Completed, result, change).await
+    }
+
+    /// Records that the step failed for good, so that a replay fails in the same way.
+    pub(super) async fn fail(&self, key: Key, attempt: i64, error: &StepError) -> Result<(), StepError> {
+        let result = serde_json::to_string(error).map_err(corrupt)?;
+        self.finish(key, attempt, State::Failed, result, |_| Box::pin(async { Ok(()) })).await
+    }
+
+    async fn finish<F>(&self, key: Key, attempt: i64, state: State, result: String, change: F) -> Result<(), StepError>
+    where
+        F: for<'a> FnOnce(&'a Tx) -> BoxFuture<'a, Result<(), StepError>> + Send + 'static,
+    {
+        let owner = Arc::clone(&self.owner);
+        self.database
+            .write(move |tx| {
+                Box::pin(async move {
+                    if crate::faults::broken("ledger_off") {
+                        store::forget(tx, &key).await?;
+                    }
+                    if !store::finish(tx, &key, attempt, &owner, state, &result, unix_ms()).await? {
+                        return Err(StepError::Superseded);
+                    }
+                    change(tx).await
+                })
+            })
+            .await
+    }
+
+    /// Opens the row of a sleep that is over at `due`.
+    pub(super) async fn sleep(&self, key: Key, due: i64) -> Result<(), StepError> {
+        let owner = Arc::clone(&self.owner);
+        self.database
+            .write(move |tx| Box::pin(async move { Ok(store::sleep(tx, &key, &owner, due, unix_ms()).await?) }))
+            .await
+    }
+
+    /// Closes the row of a sleep.
+    pub(super) async fn wake(&self, key: Key, due: i64) -> Result<(), StepError> {
+        self.finish(key, SLEEP_ATTEMPT, State::Completed, due.to_string(), |_| Box::pin(async { Ok(()) })).await
+    }
+
+    /// Runs `change` only while the attempt owns the step.
+    pub(super) async fn write_as<T, F>(&self, key: Key, attempt: i64, change: F) -> Result<T, StepError>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a Tx) -> BoxFuture<'a, Result<T, StepError>> + Send + 'static,
+    {
+        self.database
+            .write(move |tx| {
+                Box::pin(async move {
+                    if !store::owns(tx, &key, attempt).await? {
+                        return Err(StepError::Superseded);
+                    }
+                    change(tx).await
+                })
+            })
+            .await
+    }
+
+    /// Closes a step that a cancelled run will not go on with. A step that completed first stays completed.
+    pub(super) async fn cancel(&self, key: Key) -> Result<Option<Recorded>, StepError> {
+        let owner = Arc::clone(&self.owner);
+        self.database
+            .write(move |tx| {
+                Box::pin(async move {
+                    let earlier = store::one(tx, key.run, key.ordinal).await?;
+                    let attempt = earlier.as_ref().map_or(0, |row| row.attempt);
+                    store::finish(tx, &key, attempt, &owner, State::Cancelled, "null", unix_ms()).await?;
+                    Ok(store::one(tx, key.run, key.ordinal).await?)
+                })
+            })
+            .await
+    }
+}

@@ -1,0 +1,128 @@
+//! The ledger's SQL.
+
+use contracts::RunId;
+
+use super::{Effect, ledger::{Recorded, State}};
+use crate::{
+    database::{Error, Migration, Row, Sql, Tx},
+    params,
+};
+
+pub const MIGRATIONS: &[Migration] = &[Migration {
+    name: "platform_0001_steps",
+    statements: &["CREATE TABLE steps (
+        run_id TEXT NOT NULL,
+        ordinal BIGINT NOT NULL,
+        name TEXT NOT NULL,
+        input_hash TEXT NOT NULL,
+        effect TEXT NOT NULL,
+        attempt BIGINT NOT NULL,
+        owner TEXT NOT NULL,
+        state TEXT NOT NULL,
+        result TEXT,
+        started_at BIGINT NOT NULL,
+        finished_at BIGINT,
+        PRIMARY KEY (run_id, ordinal)
+    )"],
+}];
+
+/// Which step a row is about, and what it must have been asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Key {
+    pub run: RunId,
+    pub ordinal: u32,
+    pub name: &'static str,
+    pub input_hash: String,
+}
+
+fn recorded(row: &Row) -> Result<(u32, Recorded), Error> {
+    let ordinal = u32::try_from(row.int("ordinal")?).map_err(|_| Error::Corrupt("steps.ordinal".into()))?;
+    let recorded = Recorded {
+        name: row.text("name")?,
+        input_hash: row.text("input_hash")?,
+        attempt: row.int("attempt")?,
+        state: State::parse(&row.text("state")?).ok_or_else(|| Error::Corrupt("steps.state".into()))?,
+        result: row.text_opt("result")?,
+    };
+    Ok((ordinal, recorded))
+}
+
+const COLUMNS_OF_RUN: &str = "SELECT ordinal, name, input_hash, attempt, state, result FROM steps WHERE run_id = $1";
+const COLUMNS_OF_STEP: &str =
+    "SELECT ordinal, name, input_hash, attempt, state, result FROM steps WHERE run_id = $1 AND ordinal = $2";
+
+pub(super) async fn of_run(connection: &impl Sql, run: RunId) -> Result<Vec<(u32, Recorded)>, Error> {
+    connection.all(COLUMNS_OF_RUN, params![run.to_string()]).await?.iter().map(recorded).collect()
+}
+
+pub(super) async fn one(connection: &impl Sql, run: RunId, ordinal: u32) -> Result<Option<Recorded>, Error> {
+    let row = connection.one(COLUMNS_OF_STEP, params![run.to_string(), i64::from(ordinal)]).await?;
+    Ok(row.as_ref().map(recorded).transpose()?.map(|(_, recorded)| recorded))
+}
+
+/// Takes the step for a new attempt. False when the row is final already.
+pub(super) async fn start(tx: &Tx, key: &Key, effect: Effect, attempt: i64, owner: &str, now: i64) -> Result<bool, Error> {
+    let changed = tx
+        .run(
+            "INSERT INTO steps (run_id, ordinal, name, input_hash, effect, attempt, owner, state, started_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 'started', $8)
+             ON CONFLICT (run_id, ordinal) DO UPDATE
+             SET attempt = excluded.attempt, owner = excluded.owner, effect = excluded.effect
+             WHERE steps.state = 'started' AND steps.attempt < excluded.attempt",
+            params![
+                key.run.to_string(), i64::from(key.ordinal), key.name, key.input_hash.as_str(), effect.as_str(),
+                attempt, owner, now
+            ],
+        )
+        .await?;
+    Ok(changed == 1)
+}
+
+/// The attempt of a sleep's row: it has just one.
+pub(super) const SLEEP_ATTEMPT: i64 = 0;
+
+/// Opens a sleep's row; its result is when it is over. A row that is there already stays as it is.
+pub(super) async fn sleep(tx: &Tx, key: &Key, owner: &str, due: i64, now: i64) -> Result<(), Error> {
+    tx.run(
+        "INSERT INTO steps (run_id, ordinal, name, input_hash, effect, attempt, owner, state, result, started_at)
+         VALUES ($1, $2, $3, $4, 'repeatable', $5, $6, 'started', $7, $8)
+         ON CONFLICT (run_id, ordinal) DO NOTHING",
+        params![
+            key.run.to_string(), i64::from(key.ordinal), key.name, key.input_hash.as_str(), SLEEP_ATTEMPT, owner,
+            due.to_string(), now
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Writes the final state. False when another attempt owns the row or it is final already: the fence.
+pub(super) async fn finish(tx: &Tx, key: &Key, attempt: i64, owner: &str, state: State, result: &str, now: i64) -> Result<bool, Error> {
+    let changed = tx
+        .run(
+            "INSERT INTO steps (run_id, ordinal, name, input_hash, effect, attempt, owner, state, result, started_at, finished_at)
+             VALUES ($1, $2, $3, $4, 'repeatable', $5, $6, $7, $8, $9, $9)
+             ON CONFLICT (run_id, ordinal) DO UPDATE
+             SET state = excluded.state, result = excluded.result, finished_at = excluded.finished_at
+             WHERE steps.state = 'started' AND steps.attempt = excluded.attempt",
+            params![
+                key.run.to_string(), i64::from(key.ordinal), key.name, key.input_hash.as_str(), attempt, owner,
+                state.as_str(), result, now
+            ],
+        )
+        .await?;
+    Ok(changed == 1)
+}
+
+/// Whether the attempt still owns the step.
+pub(super) async fn owns(tx: &Tx, key: &Key, attempt: i64) -> Result<bool, Error> {
+    let row = one(tx, key.run, key.ordinal).await?;
+    Ok(row.is_some_and(|row| row.state == State::Started && row.attempt == attempt))
+}
+
+/// For the fault switch `ledger_off`: drops the row, as if it had never been.
+pub(super) async fn forget(tx: &Tx, key: &Key) -> Result<(), Error> {
+    let sql = "DELETE FROM steps WHERE run_id = $1 AND ordinal = $2";
+    tx.run(sql, params![key.run.to_string(), i64::from(key.ordinal)]).await?;
+    Ok(())
+}

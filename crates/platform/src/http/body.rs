@@ -1,0 +1,58 @@
+//! A JSON body, checked: its size, its type, its UTF-8, its depth and its fields, each with an error that names what
+//! is wrong.
+
+use axum::{
+    extract::{FromRequest, Request},
+    http::{StatusCode, header},
+};
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use super::{BODY_BYTES_MAX, Problem};
+
+/// A request's body as `T`, and the hash of its bytes for `Idempotency-Key`.
+#[derive(Debug)]
+pub struct Body<T> {
+    pub value: T,
+    pub hash: String,
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        let json = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.split(';').next().is_some_and(|kind| kind.trim() == "application/json"));
+        if !json {
+            let detail = "Send the body as `Content-Type: application/json`.";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail));
+        }
+        let bytes = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| {
+            let detail = format!("The body is larger than {BODY_BYTES_MAX} bytes, or broke off.");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+        })?;
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|error| bad(format!("The body is no UTF-8 from byte {} on.", error.valid_up_to())))?;
+        // serde_json stops at 128 levels, so a deep body can't exhaust the stack.
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+            let field = error.path().to_string();
+            let inner = error.into_inner();
+            match inner.classify() {
+                serde_json::error::Category::Data => {
+                    Problem::invalid(if field == "." { "body" } else { &field }, inner.to_string())
+                }
+                _ => bad(format!("The body is no JSON: {inner}.")),
+            }
+        })?;
+        reader.end().map_err(|error| bad(format!("The body has more after its JSON: {error}.")))?;
+        Ok(Self { value, hash: hex::encode(Sha256::digest(&bytes)) })
+    }
+}
+
+fn bad(detail: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "malformed", detail)
+}

@@ -1,0 +1,15 @@
+//! What every HTTP answer of the program has in common: errors as problem+json, bodies that are checked before they
+//! are used, pages by cursor, request ids.
+
+mod body;
+mod page;
+mod problem;
+mod timestamp;
+
+pub use body::Body;
+pub use page::{Page, PageQuery, PageRequest};
+pub use problem::{FieldError, Problem};
+pub use timestamp::Timestamp;
+
+/// Largest request body. A message is smaller; nothing else comes near.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;

@@ -1,0 +1,71 @@
+//! The stream hub: wakes whoever reads a run's events when there are more.
+//!
+//! It carries no events. The table of run events is every stream's truth; a reader that is never woken still finds
+//! its events at the next look, only later.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use contracts::RunId;
+use tokio::sync::watch;
+
+#[derive(Debug, Clone)]
+pub struct Hub {
+    runs: Arc<Mutex<HashMap<RunId, watch::Sender<()>>>>,
+    look_again: Duration,
+}
+
+/// A reader's place in the hub.
+#[derive(Debug)]
+pub struct Listener {
+    wakes: watch::Receiver<()>,
+    look_again: Duration,
+    run: RunId,
+    hub: Hub,
+}
+
+impl Hub {
+    /// `look_again` is how long a reader waits without being woken: long where all writers are in this process,
+    /// short where another process writes too.
+    #[must_use]
+    pub fn new(look_again: Duration) -> Self {
+        Self { runs: Arc::default(), look_again }
+    }
+
+    pub fn wake(&self, run: RunId) {
+        if let Some(sender) = self.lock().get(&run) {
+            sender.send_replace(());
+        }
+    }
+
+    #[must_use]
+    pub fn listen(&self, run: RunId) -> Listener {
+        let wakes = self.lock().entry(run).or_insert_with(|| watch::channel(()).0).subscribe();
+        Listener { wakes, look_again: self.look_again, run, hub: self.clone() }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, watch::Sender<()>>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listener {
+    /// Returns when there may be something new. Call it after a look at the table that found nothing: a wake between
+    /// the look and this call is not lost.
+    pub async fn wait(&mut self) {
+        let _ = tokio::time::timeout(self.look_again, self.wakes.changed()).await;
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let mut runs = self.hub.lock();
+        // One receiver left is this one.
+        if runs.get(&self.run).is_some_and(|sender| sender.receiver_count() <= 1) {
+            runs.remove(&self.run);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What every domain stands on: configuration, secrets, policy, the database, durable workflows, HTTP, telemetry and
+//! the egress guard.
+//!
+//! Nothing here knows a domain: no agent, no conversation, no tool.
+
+pub mod config;
+pub mod database;
+pub mod durable;
+pub mod egress;
+pub mod faults;
+pub mod http;
+pub mod hub;
+pub mod idempotency;
+pub mod policy;
+pub mod secrets;
+pub mod telemetry;

@@ -1,0 +1,55 @@
+//! Puts an [`App`] together from the configuration: the model, the sandbox, the domains.
+
+use std::sync::Arc;
+
+use contracts::model::ChatModel;
+use domains::{App, Parts, models::OpenAiModel};
+use platform::{
+    config::{Config, ModelChoice},
+    egress::Egress,
+    telemetry::Metrics,
+};
+
+use crate::commands::Failure;
+
+/// An app on an up-to-date database. Binds nothing and starts no run.
+pub async fn app(config: Config, metrics: Option<Metrics>) -> Result<Arc<App>, Failure> {
+    let model = model(&config)?;
+    let sandbox = sandbox::Sandbox::probe().await;
+    if let Err(missing) = &sandbox {
+        tracing::warn!(%missing, "no sandbox can be made: code_execute refuses");
+    }
+    App::build(Parts { config, model, sandbox, metrics }).await.map_err(Failure::failed)
+}
+
+fn model(config: &Config) -> Result<Arc<dyn ChatModel>, Failure> {
+    match &config.model.choice {
+        ModelChoice::Server(base) => {
+            let egress = Egress::new(config.egress.clone());
+            let model = OpenAiModel::new(&config.model, base, &egress).map_err(Failure::failed)?;
+            Ok(Arc::new(model))
+        }
+        ModelChoice::Embedded => embedded(config),
+    }
+}
+
+#[cfg(feature = "llama")]
+fn embedded(config: &Config) -> Result<Arc<dyn ChatModel>, Failure> {
+    let options = llama::Options {
+        path: config.model.path.clone().unwrap_or_default(),
+        name: config.model.name.clone(),
+        context_tokens: config.model.context_tokens,
+        tools: config.model.tools,
+        threads: None,
+    };
+    let model = llama::LlamaModel::new(options)
+        .map_err(|error| Failure::Configuration(format!("SA01_MODEL_PATH: {error}")))?;
+    Ok(Arc::new(model))
+}
+
+#[cfg(not(feature = "llama"))]
+fn embedded(_config: &Config) -> Result<Arc<dyn ChatModel>, Failure> {
+    Err(Failure::Configuration(
+        "SA01_MODEL_URL: this build has no embedded model; build with `--features llama`, or name a server".into(),
+    ))
+}

@@ -1,0 +1,56 @@
+//! `soma admin` and `soma apikey`: what an operator does before anyone can sign in.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use domains::identity::{self, NewKey};
+use secrecy::ExposeSecret;
+
+use super::{Failure, config};
+
+#[derive(Debug, Subcommand)]
+pub enum Admin {
+    /// Make a user the platform's administrator and the default tenant's owner. Prints no credential.
+    Create {
+        #[arg(long)]
+        email: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ApiKey {
+    /// Print a new API key of a user, once.
+    Create {
+        #[arg(long)]
+        email: String,
+        /// Actions that the key is limited to, comma-separated, as in `conversation:*,agent:read`. All when absent.
+        #[arg(long, value_delimiter = ',')]
+        scopes: Vec<String>,
+        /// Seconds until the key ends; without end when absent.
+        #[arg(long)]
+        lifetime: Option<u64>,
+        /// A name to know the key by.
+        #[arg(long, default_value = "command line")]
+        name: String,
+    },
+}
+
+pub async fn admin(command: Admin) -> Result<ExitCode, Failure> {
+    let Admin::Create { email } = command;
+    let config = config()?;
+    let database = domains::open_database(&config).await.map_err(Failure::failed)?;
+    identity::create_admin(&database, &email).await.map_err(Failure::failed)?;
+    eprintln!("{email} administers the platform and owns the default tenant");
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn api_key(command: ApiKey) -> Result<ExitCode, Failure> {
+    let ApiKey::Create { email, scopes, lifetime, name } = command;
+    let config = config()?;
+    let database = domains::open_database(&config).await.map_err(Failure::failed)?;
+    let new = NewKey { name, scopes, lifetime_s: lifetime };
+    let key =
+        identity::create_key_for_email(&config, &database, &email, new).await.map_err(Failure::failed)?;
+    println!("{}", key.expose_secret());
+    Ok(ExitCode::SUCCESS)
+}

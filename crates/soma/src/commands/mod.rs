@@ -1,0 +1,85 @@
+//! The commands, one file each.
+
+mod account;
+mod check;
+mod describe;
+mod keygen;
+mod migrate;
+mod policy;
+mod serve;
+
+use std::{fmt::Display, process::ExitCode};
+
+use clap::Subcommand;
+use platform::config::{Config, Environment, Faults};
+
+/// Why a command did not do its work. `main` makes an exit code of it.
+#[derive(Debug)]
+pub enum Failure {
+    Configuration(String),
+    Failed(String),
+}
+
+impl Failure {
+    pub fn failed(problem: impl Display) -> Self {
+        Self::Failed(problem.to_string())
+    }
+}
+
+impl From<Faults> for Failure {
+    fn from(faults: Faults) -> Self {
+        Self::Configuration(faults.to_string())
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the API, and run turns unless a Temporal server does.
+    Serve(serve::Arguments),
+    /// Bring the database's schema up to date and make the default tenant and agent.
+    Migrate,
+    /// Administrators.
+    #[command(subcommand)]
+    Admin(account::Admin),
+    /// API keys.
+    #[command(subcommand)]
+    Apikey(account::ApiKey),
+    /// Print new keys as dotenv lines.
+    Keygen,
+    /// Say for each finding of the audit whether this install is free of it.
+    Check(check::Arguments),
+    /// List every setting: name, kind, whether it is required and set, and what it means.
+    Registry,
+    /// Print the OpenAPI document.
+    Openapi,
+    /// List the domains and their path prefixes.
+    Domains,
+    /// Ask or test the policy.
+    #[command(subcommand)]
+    Policy(policy::Policy),
+}
+
+pub async fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Serve(arguments) => serve::run(arguments).await,
+        Command::Migrate => migrate::run().await,
+        Command::Admin(admin) => account::admin(admin).await,
+        Command::Apikey(key) => account::api_key(key).await,
+        Command::Keygen => Ok(keygen::run()),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Registry => describe::registry(),
+        Command::Openapi => describe::openapi(),
+        Command::Domains => Ok(describe::domains()),
+        Command::Policy(policy) => policy::run(policy),
+    }
+}
+
+/// The process environment and `.env`.
+fn environment() -> Result<Environment, Failure> {
+    Environment::open().map_err(|fault| Faults(vec![fault]).into())
+}
+
+/// Every setting, checked; all faults at once.
+fn config() -> Result<Config, Failure> {
+    Ok(Config::load(&environment()?)?)
+}

@@ -1,0 +1,35 @@
+//! `soma policy`: ask the policy a question, or run its tests.
+
+use std::{io::Read, process::ExitCode};
+
+use clap::Subcommand;
+
+use super::Failure;
+
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// Read an input document (JSON) from standard input and print the decision.
+    Eval,
+    /// Run the policy's own tests.
+    Test,
+}
+
+pub fn run(command: Policy) -> Result<ExitCode, Failure> {
+    match command {
+        Policy::Eval => {
+            let policy = platform::policy::Policy::load().map_err(Failure::failed)?;
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map_err(Failure::failed)?;
+            let input = serde_json::from_str(&text)
+                .map_err(|error| Failure::Failed(format!("the input is no JSON: {error}")))?;
+            let decision = policy.evaluate(input);
+            println!("{}", serde_json::to_string_pretty(&decision).map_err(Failure::failed)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Policy::Test => {
+            let report = platform::policy::Policy::test();
+            print!("{report}");
+            if report.passed() { Ok(ExitCode::SUCCESS) } else { Err(Failure::Failed("the policy's tests failed".into())) }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! `soma`: the one program. It reads the command line, runs the command, and turns how it ended into an exit code.
+//!
+//! Exit codes: 0 done, 1 failed, 2 usage, 78 configuration.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program speaks to whoever started it")]
+
+mod build;
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use commands::{Command, Failure};
+
+/// A self-hosted platform for AI agents.
+#[derive(Debug, Parser)]
+#[command(name = "soma", version, about, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// sysexits.h: EX_CONFIG.
+const CONFIGURATION: u8 = 78;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("soma: the runtime can't be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(commands::run(arguments.command)) {
+        Ok(code) => code,
+        Err(Failure::Configuration(problem)) => {
+            eprintln!("soma: {problem}");
+            ExitCode::from(CONFIGURATION)
+        }
+        Err(Failure::Failed(problem)) => {
+            eprintln!("soma: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What a worker hosts: one workflow and its steps.
+
+use std::{any::Any, fmt, future::Future, marker::PhantomData, panic::AssertUnwindSafe, sync::Arc};
+
+use futures::{FutureExt, future::LocalBoxFuture};
+use platform::durable::{Step, StepError, Worker};
+use temporalio_common::{HasWorkflowDefinition, WorkflowDefinition, data_converters::RawValue};
+use temporalio_sdk::{
+    ActivityOptions, WorkerOptions, WorkflowCancellationToken, WorkflowContext, WorkflowContextView,
+    WorkflowTermination,
+};
+use temporalio_workflow::{
+    workflow_interceptors::WorkflowOutputValue,
+    workflows::{WorkflowDefinitionDescriptor, WorkflowError, WorkflowImplementation},
+};
+
+use crate::{
+    activity::{self, Ended, Implementer, StepActivity},
+    context::OnTemporal,
+    failure,
+};
+
+/// A workflow and its steps. [`crate::host!`] writes it.
+pub trait Host: Sized + Send + Sync + 'static {
+    /// What its steps work with.
+    type Worker: Worker;
+    /// What the server calls it.
+    const NAME: &'static str;
+
+    fn run(context: OnTemporal<Self>) -> impl Future<Output = Result<(), StepError>>;
+
+    /// Names each type of step.
+    fn steps(steps: &mut Steps<'_, Self::Worker>);
+}
+
+/// The steps that a worker can do.
+pub struct Steps<'a, W> {
+    pub(crate) implementer: Arc<Implementer<W>>,
+    pub(crate) options: &'a mut WorkerOptions,
+}
+
+impl<W> fmt::Debug for Steps<'_, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Steps")
+    }
+}
+
+impl<W: Send + Sync + 'static> Steps<'_, W> {
+    pub fn add<S: Step<Worker = W>>(&mut self) {
+        self.options.register_activity::<StepActivity<S>>(Arc::clone(&self.implementer));
+    }
+}
+
+/// The workflow that the SDK sees.
+pub(crate) struct Hosted<H>(PhantomData<fn() -> H>);
+
+impl<H: Host> WorkflowDefinition for Hosted<H> {
+    /// Nothing: the workflow's id says it all.
+    type Input = RawValue;
+    type Output = ();
+
+    fn name(&self) -> &str {
+        H::NAME
+    }
+}
+
+impl<H: Host> HasWorkflowDefinition for Hosted<H> {
+    type Run = Self;
+}
+
+impl<H: Host> Hosted<H> {
+    async fn drive(context: WorkflowContext<Self>) -> Result<(), WorkflowTermination> {
+        let run = match context.workflow_id().parse() {
+            Ok(run) => run,
+            Err(_) => return Err(failure::as_failure(StepError::failed("run_id", "the workflow's id is no run's")).into()),
+        };
+        let workflow = AssertUnwindSafe(H::run(OnTemporal::new(context.clone(), run))).catch_unwind().await;
+        let outcome = workflow.unwrap_or_else(|_| Err(StepError::failed("panicked", "the workflow's code panicked")));
+        // A run that nobody is told of would hang for ever: this goes on until it is done, though the run is cancelled.
+        let options = ActivityOptions::with_start_to_close_timeout(activity::ENDED_TIMEOUT)
+            .heartbeat_timeout(activity::HEARTBEAT_TIMEOUT)
+            .cancellation_token(WorkflowCancellationToken::new())
+            .build();
+        context.execute_activity(Ended::<H::Worker>::default(), outcome.clone().err(), options).await?;
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(StepError::Cancelled) => Err(WorkflowTermination::cancelled()),
+            Err(error) => Err(failure::as_failure(error).into()),
+        }
+    }
+}
+
+impl<H: Host> WorkflowImplementation for Hosted<H> {
+    type Run = Self;
+    const HAS_INIT: bool = false;
+    const INIT_TAKES_INPUT: bool = false;
+
+    fn name() -> &'static str {
+        H::NAME
+    }
+
+    fn definition() -> WorkflowDefinitionDescriptor {
+        WorkflowDefinitionDescriptor {
+            workflow_type: H::NAME.to_owned(),
+            has_init: false,
+            init_takes_input: false,
+            signals: Vec::new(),
+            queries: Vec::new(),
+            updates: Vec::new(),
+        }
+    }
+
+    fn init(_: WorkflowContextView, _: Option<RawValue>) -> Self {
+        Self(PhantomData)
+    }
+
+    fn run(
+        context: WorkflowContext<Self>,
+        _: Option<RawValue>,
+    ) -> LocalBoxFuture<'static, Result<Box<dyn WorkflowOutputValue>, WorkflowTermination>> {
+        Box::pin(async move {
+            Self::drive(context).await?;
+            Ok(Box::new(()) as Box<dyn WorkflowOutputValue>)
+        })
+    }
+
+    fn dispatch_signal(
+        _: WorkflowContext<Self>,
+        _: &str,
+        _: Box<dyn Any>,
+    ) -> LocalBoxFuture<'static, Result<(), WorkflowError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn dispatch_query(
+        &self,
+        _: WorkflowContextView,
+        name: &str,
+        _: Box<dyn Any>,
+    ) -> Result<Box<dyn WorkflowOutputValue>, WorkflowError> {
+        Err(unknown(name))
+    }
+
+    fn dispatch_update(
+        _: WorkflowContext<Self>,
+        name: &str,
+        _: Box<dyn Any>,
+    ) -> LocalBoxFuture<'static, Result<Box<dyn WorkflowOutputValue>, WorkflowError>> {
+        let error = unknown(name);
+        Box::pin(async { Err(error) })
+    }
+
+    fn validate_update(&self, _: WorkflowContextView, name: &str, _: Box<dyn Any>) -> Result<(), WorkflowError> {
+        Err(unknown(name))
+    }
+}
+
+fn unknown(name: &str) -> WorkflowError {
+    WorkflowError::Execution(format!("nothing here is called {name}").into())
+}

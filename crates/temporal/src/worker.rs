@@ -1,0 +1,163 @@
+//! The worker's side: polls the queue and does what it gets.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use platform::durable::Ledger;
+use temporalio_client::Client;
+use temporalio_common::worker::WorkerDeploymentOptions;
+use temporalio_sdk::{
+    Runtime, Worker, WorkerOptions,
+    runtime::{
+        RuntimeOptions, WorkflowErrorType,
+        worker_tuner::{FixedSizeSlotSupplier, TunerHolder},
+    },
+};
+use tokio::{runtime::Handle, sync::oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    activity::{Ended, HEARTBEAT, Implementer},
+    connection::Config,
+    host::{Host, Hosted, Steps},
+};
+
+/// Steps under way when the worker is told to stop may take this long; then they are left to another worker.
+const DRAIN: Duration = Duration::from_secs(20);
+/// Waits before the server is tried again.
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// A workflow's next turn waits this long for the worker that has it in memory, and then goes to any other.
+const STICKY_WAIT: Duration = Duration::from_secs(5);
+/// Workflows kept in memory.
+const WORKFLOWS_KEPT: usize = 500;
+/// What the server's histories call this build. Code that no longer fits a history fails it, whatever this says.
+const BUILD: &str = "1";
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the workflow worker can't be set up: {0}")]
+    Setup(String),
+}
+
+/// Works on `config`'s queue until `stop` fires, then lets steps under way end. A server that is away is waited for.
+///
+/// `concurrency` bounds the steps at once. Ends early only if `H` can't be hosted at all.
+pub async fn run_worker<H: Host>(
+    config: Config,
+    worker: Arc<H::Worker>,
+    ledger: Ledger,
+    stop: CancellationToken,
+    concurrency: usize,
+) -> Result<(), Error> {
+    let mut backoff = BACKOFF_MIN;
+    while !stop.is_cancelled() {
+        let started = tokio::time::Instant::now();
+        match config.connect().await {
+            Ok(client) => {
+                let thread = Thread::start::<H>(&config, client, &worker, &ledger, &stop, concurrency)?;
+                match thread.done().await {
+                    Ok(()) => {}
+                    Err(Ran::Setup(error)) => return Err(Error::Setup(error)),
+                    Err(Ran::Failed(error)) => tracing::error!(error, "the workflow worker failed and is started anew"),
+                }
+            }
+            Err(error) => tracing::error!(%error, address = config.address, "the workflow server can't be reached"),
+        }
+        if started.elapsed() > BACKOFF_MAX {
+            backoff = BACKOFF_MIN;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff) => {}
+            () = stop.cancelled() => {}
+        }
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+    Ok(())
+}
+
+enum Ran {
+    Setup(String),
+    Failed(String),
+}
+
+/// Workflows are not `Send`, so they have a thread; steps run on the caller's runtime.
+struct Thread {
+    done: oneshot::Receiver<Result<(), Ran>>,
+    /// Ends the thread if nobody waits for it any more.
+    _stop: DropGuard,
+}
+
+impl Thread {
+    fn start<H: Host>(
+        config: &Config,
+        client: Client,
+        worker: &Arc<H::Worker>,
+        ledger: &Ledger,
+        stop: &CancellationToken,
+        concurrency: usize,
+    ) -> Result<Self, Error> {
+        let stop = stop.child_token();
+        let halt = CancellationToken::new();
+        let implementer =
+            Arc::new(Implementer { worker: Arc::clone(worker), ledger: ledger.clone(), halt: halt.clone() });
+        let options = options::<H>(config, implementer, concurrency).map_err(Error::Setup)?;
+        let (tell, done) = oneshot::channel();
+        let handle = Handle::current();
+        let guard = stop.clone().drop_guard();
+        std::thread::Builder::new()
+            .name(format!("workflow-{}", H::NAME))
+            .spawn(move || drop(tell.send(handle.block_on(poll(client, options, stop, halt)))))
+            .map_err(|error| Error::Setup(error.to_string()))?;
+        Ok(Self { done, _stop: guard })
+    }
+
+    async fn done(self) -> Result<(), Ran> {
+        self.done.await.unwrap_or_else(|_| Err(Ran::Failed("the worker's thread panicked".to_owned())))
+    }
+}
+
+fn options<H: Host>(
+    config: &Config,
+    implementer: Arc<Implementer<H::Worker>>,
+    concurrency: usize,
+) -> Result<WorkerOptions, String> {
+    let slots = || FixedSizeSlotSupplier::new(concurrency.max(1));
+    let tuner = TunerHolder::builder()
+        .workflow_task_slot_supplier(slots())
+        .activity_task_slot_supplier(slots())
+        .local_activity_task_slot_supplier(slots())
+        .nexus_task_slot_supplier(FixedSizeSlotSupplier::new(1))
+        .build();
+    let mut options = WorkerOptions::new(config.task_queue.clone())
+        .tuner(tuner)
+        .max_cached_workflows(WORKFLOWS_KEPT)
+        .sticky_queue_schedule_to_start_timeout(STICKY_WAIT)
+        .max_heartbeat_throttle_interval(HEARTBEAT / 2)
+        .deployment_options(WorkerDeploymentOptions::from_build_id(BUILD.to_owned()))
+        // A workflow whose code has changed fails; it would be tried for ever else, and its run never end.
+        .workflow_failure_errors(HashSet::from([WorkflowErrorType::Nondeterminism]))
+        .build();
+    options.register_workflow::<Hosted<H>>().map_err(|error| error.to_string())?;
+    options.register_activity::<Ended<H::Worker>>(Arc::clone(&implementer));
+    H::steps(&mut Steps { implementer, options: &mut options });
+    Ok(options)
+}
+
+async fn poll(client: Client, options: WorkerOptions, stop: CancellationToken, halt: CancellationToken) -> Result<(), Ran> {
+    let setup = |error: String| Ran::Setup(error);
+    let runtime = RuntimeOptions::builder().heartbeat_interval(None).build().map_err(setup)?;
+    let runtime = Runtime::from_current_tokio(runtime).map_err(|error| Ran::Setup(error.to_string()))?;
+    let mut worker = Worker::new(&runtime, client, options).map_err(|error| Ran::Setup(error.to_string()))?;
+    let shutdown = worker.shutdown_handle();
+    let draining = async {
+        stop.cancelled().await;
+        shutdown();
+        tokio::time::sleep(DRAIN).await;
+        halt.cancel();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        ran = worker.run() => ran.map_err(|error| Ran::Failed(error.to_string())),
+        () = draining => Ok(()),
+    }
+}

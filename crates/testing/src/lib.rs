@@ -1,0 +1,17 @@
+//! Stand-ins for the world outside, for tests, benchmarks and `soma demo`: a model server that follows a script, and
+//! a ledger of effects that counts what really happened.
+//!
+//! Both are real HTTP servers on loopback with a thread of their own, so that they outlive whatever a test kills.
+//! Nothing here knows the database or the domains.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test helper that can't do its work should fail the test, loudly and at once"
+)]
+
+pub mod effects;
+pub mod model_server;
+mod server;
+
+pub use effects::EffectLedger;
+pub use model_server::{Answer, ParsedRequest, Script, ScriptedModel};

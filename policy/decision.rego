@@ -1,0 +1,150 @@
+# The one policy: may this subject do this to that?
+#
+# Input:  {tenant, subject: {user_id, roles, scopes}, action, resource: {type, id, attributes}, context}
+# Output: data.soma.policy.decision = {effect: "allow" | "deny" | "ask", reason, obligations}
+#
+# Rights are proven: whatever leads to an allow is a conjunction of facts, in which a part of the input that is absent
+# or of another type leaves a fact unproven. Never the other way round, `allow if not <objection>`: where a part is
+# absent, OPA leaves an objection undefined that regorus would raise.
+#
+# Written for OPA 1.2+ and regorus alike: no jwt, net or time built-ins. The rules on the way to an allow are few, for
+# each costs the embedded engine 3 microseconds.
+package soma.policy
+
+import rego.v1
+
+import data.soma.tables
+
+decision := allow(role) if {
+	role := entitling_role
+	input.action != "tool:execute"
+}
+
+# A tool call needs more than the right to make calls: a tool that is enabled and on the agent's list.
+else := call(role, tool) if {
+	role := entitling_role
+	tool := enabled_tool(input.resource.id)
+	input.resource.id in input.context.agent_tools
+}
+
+else := {"effect": "deny", "reason": objection, "obligations": {}}
+
+allow(role) := {
+	"effect": "allow",
+	"reason": concat("", ["role ", role, " grants ", input.action]),
+	"obligations": {},
+}
+
+# The role by which the subject may do this, if roles, tenant, deny list and scopes all agree.
+entitling_role := role if {
+	input.tenant
+	input.subject.user_id
+	role := granting[0]
+	within_tenant(input.tenant)
+	every entry in data.deny_list { spares(entry) }
+	some pattern in tables.covering[input.action]
+	pattern in input.subject.scopes
+}
+
+# The roles of the subject that grant the action, in the order in which the subject carries them.
+granting := [role |
+	some name in input.subject.roles
+	role := tables.grants[name][input.action]
+]
+
+# A resource that says whose it is belongs to the tenant in which the subject acts.
+within_tenant(tenant) if object.get(input.resource, ["attributes", "tenant"], tenant) == tenant
+
+# A platform role does platform work on any tenant. To act inside one it must be a member, like everybody.
+else if {
+	data.actions[input.action].scope == "platform"
+	some role in granting
+	data.roles[role].scope == "platform"
+}
+
+# An entry of the deny list names any of tenant, user, action (or a pattern) and tool. It spares whom it doesn't fit.
+spares(entry) if entry.tenant != input.tenant
+
+spares(entry) if entry.user != input.subject.user_id
+
+spares(entry) if {
+	entry.action
+	patterns := tables.covering[input.action]
+	not entry.action in patterns
+}
+
+spares(entry) if {
+	entry.tool
+	not is_tool(entry.tool)
+}
+
+is_tool(name) if {
+	input.resource.type == "tool"
+	input.resource.id == name
+}
+
+# The catalogue's entry of a tool that the catalogue enables and that the tenant has not switched off.
+enabled_tool(name) := tool if {
+	input.resource.type == "tool"
+	tool := data.tool_catalog[name]
+	tool.enabled == true
+	flag := object.get(data.tenant_tool_flags, [input.tenant, name], {"enabled": true})
+	flag.enabled == true
+}
+
+# Any approval but "none" asks, also a misspelt one. So does a list (context.agent_tools_ask) that is none.
+call(role, tool) := allow(role) if {
+	object.get(tool, "approval", "none") == "none"
+	asking := object.get(input.context, "agent_tools_ask", [])
+	is_array(asking)
+	not input.resource.id in asking
+}
+
+else := {"effect": "ask", "reason": "approval_required", "obligations": {}}
+
+# Why not: the first that holds. This explains a denial and decides nothing.
+default objection := "no_rule_allows"
+
+objection := "malformed_input" if not input.tenant
+
+else := "malformed_input" if not input.subject.user_id
+
+else := "malformed_input" if not input.action
+
+else := "malformed_input" if not input.resource
+
+else := "unknown_action" if not data.actions[input.action]
+
+else := "other_tenant" if not within_tenant(input.tenant)
+
+else := why_not_granted if not granting[0]
+
+else := "scope_does_not_cover" if not scope_covers
+
+else := "deny_listed" if {
+	some entry in data.deny_list
+	not spares(entry)
+}
+
+else := "unknown_tool" if not known_tool
+
+else := "tool_disabled" if not enabled_tool(input.resource.id)
+
+else := "tool_not_on_agent"
+
+scope_covers if {
+	some pattern in tables.covering[input.action]
+	pattern in input.subject.scopes
+}
+
+known_tool if {
+	input.resource.type == "tool"
+	data.tool_catalog[input.resource.id]
+}
+
+why_not_granted := "no_role_allows" if {
+	some name in input.subject.roles
+	tables.names[name]
+}
+
+else := "unknown_role"
