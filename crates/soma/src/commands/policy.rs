@@ -28,7 +28,12 @@ pub fn run(command: Policy) -> Result<ExitCode, Failure> {
         }
         Policy::Test => {
             let report = platform::policy::Policy::test();
-            print!("{report}");
+            for result in &report.results {
+                match &result.problem {
+                    None => println!("ok    {}", result.name),
+                    Some(problem) => println!("FAIL  {}: {problem}", result.name),
+                }
+            }
             if report.passed() { Ok(ExitCode::SUCCESS) } else { Err(Failure::Failed("the policy's tests failed".into())) }
         }
     }
