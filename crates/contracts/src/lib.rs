@@ -10,6 +10,4 @@ pub mod model;
 pub mod policy;
 
 pub use caller::Caller;
-pub use id::{
-    AgentId, ApiKeyId, ConversationId, MessageId, RunId, TenantId, ToolCallId, UserId,
-};
+pub use id::{AgentId, ApiKeyId, ConversationId, MessageId, RunId, TenantId, ToolCallId, UserId};

@@ -1,6 +1,10 @@
 //! What every part of the program works with, built once at the start.
 
-use std::{path::PathBuf, sync::{Arc, OnceLock}, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use contracts::{RunId, engine::WorkflowEngine, model::ChatModel};
 use platform::{

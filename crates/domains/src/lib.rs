@@ -39,6 +39,9 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         let of_platform = platform::durable::MIGRATIONS.iter().chain(platform::idempotency::MIGRATIONS);
         let of_domains = DOMAINS.iter().flat_map(|domain| domain.migrations);
-        of_platform.chain(of_domains).map(|migration: &Migration| Box::new(*migration) as Box<dyn MigrationTrait>).collect()
+        of_platform
+            .chain(of_domains)
+            .map(|migration: &Migration| Box::new(*migration) as Box<dyn MigrationTrait>)
+            .collect()
     }
 }

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use axum::Router;
 use platform::database::Migration;
-use utoipa::openapi::{OpenApi, OpenApiBuilder, InfoBuilder, security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme}};
+use utoipa::openapi::{
+    InfoBuilder, OpenApi, OpenApiBuilder,
+    security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
+};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::App;
@@ -47,8 +50,9 @@ pub fn assemble(domains: &[Domain]) -> Result<Assembled, AssembleError> {
     let mut openapi = document();
     let mut seen = BTreeSet::new();
     for domain in domains {
-        let (routes, described) = (domain.routes)().split_for_parts();
-        for (path, item) in &described.paths.paths {
+        let (routes, mut described) = (domain.routes)().split_for_parts();
+        for (path, item) in &mut described.paths.paths {
+            name_operations(domain.name, item);
             let inside = domain.prefixes.iter().any(|prefix| under(path, prefix));
             if !inside {
                 return Err(AssembleError::Outside(domain.name, path.clone()));
@@ -63,6 +67,25 @@ pub fn assemble(domains: &[Domain]) -> Result<Assembled, AssembleError> {
         openapi.merge(described);
     }
     Ok(Assembled { router, openapi })
+}
+
+/// Function names are unique in a domain; a client's generator wants names that are unique in the whole document.
+fn name_operations(domain: &str, item: &mut utoipa::openapi::PathItem) {
+    let operations = [
+        &mut item.get,
+        &mut item.put,
+        &mut item.post,
+        &mut item.delete,
+        &mut item.patch,
+        &mut item.head,
+        &mut item.options,
+        &mut item.trace,
+    ];
+    for operation in operations.into_iter().flatten() {
+        if let Some(id) = &mut operation.operation_id {
+            *id = format!("{domain}_{id}");
+        }
+    }
 }
 
 fn check_prefixes(domains: &[Domain]) -> Result<(), AssembleError> {
@@ -101,7 +124,9 @@ fn document() -> OpenApi {
     let info = InfoBuilder::new()
         .title("SomaAgent01")
         .version(env!("CARGO_PKG_VERSION"))
-        .description(Some("A self-hosted platform for AI agents. Errors are application/problem+json (RFC 9457)."))
+        .description(Some(
+            "A self-hosted platform for AI agents. Errors are application/problem+json (RFC 9457).",
+        ))
         .build();
     let mut openapi = OpenApiBuilder::new()
         .info(info)

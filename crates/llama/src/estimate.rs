@@ -3,10 +3,7 @@
 /// Prose has four bytes a token and more. Digits, signs and other scripts can have one byte a token, so each of
 /// those counts for one, while letters and spaces count for half.
 pub(crate) fn tokens_at_most(text: &str) -> u32 {
-    let cheap = text
-        .bytes()
-        .filter(|byte| byte.is_ascii_alphabetic() || *byte == b' ')
-        .count();
+    let cheap = text.bytes().filter(|byte| byte.is_ascii_alphabetic() || *byte == b' ').count();
     let dear = text.len() - cheap;
     u32::try_from(cheap / 2 + dear + 1).unwrap_or(u32::MAX)
 }

@@ -29,10 +29,7 @@ space ::= " "?
 
 /// The grammar for an answer or a call of one of these tools. There must be one at least.
 pub(crate) fn of(tools: &[ToolSpec]) -> String {
-    let names: Vec<String> = tools
-        .iter()
-        .map(|tool| literal(&quoted(&tool.name)))
-        .collect();
+    let names: Vec<String> = tools.iter().map(|tool| literal(&quoted(&tool.name))).collect();
     let mut grammar = format!(
         "{ROOT} ::= {answer} char* \"\\\"}}\" | {tool} name {arguments} object0 \"}}\"\nname ::= {names}\n",
         answer = literal(ANSWER_OPEN),
@@ -86,11 +83,7 @@ mod tests {
             description: String::new(),
             parameters: json!({ "type": "object" }),
         };
-        let name = of(&[tool])
-            .lines()
-            .find(|line| line.starts_with("name"))
-            .unwrap()
-            .to_owned();
+        let name = of(&[tool]).lines().find(|line| line.starts_with("name")).unwrap().to_owned();
         assert_eq!(name, r#"name ::= "\"a\\\" | \\\"\\\\\\n\"""#);
     }
 }

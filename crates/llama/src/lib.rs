@@ -83,10 +83,7 @@ impl LlamaModel {
             context_tokens: options.context_tokens,
             tools: options.tools,
         };
-        Ok(Self {
-            profile,
-            worker: Arc::new(Worker::new(options)),
-        })
+        Ok(Self { profile, worker: Arc::new(Worker::new(options)) })
     }
 
     /// Interrupts every answer, refuses all further questions, and waits until nothing computes any more: a second
@@ -120,22 +117,11 @@ impl ChatModel for LlamaModel {
 }
 
 fn check_magic(path: &Path) -> Result<(), Error> {
-    let unreadable = |source| Error::Unreadable {
-        path: path.to_owned(),
-        source,
-    };
+    let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
     let mut start = Vec::new();
     let file = File::open(path).map_err(unreadable)?;
-    file.take(GGUF_MAGIC.len() as u64)
-        .read_to_end(&mut start)
-        .map_err(unreadable)?;
-    if start == GGUF_MAGIC {
-        Ok(())
-    } else {
-        Err(Error::NotGguf {
-            path: path.to_owned(),
-        })
-    }
+    file.take(GGUF_MAGIC.len() as u64).read_to_end(&mut start).map_err(unreadable)?;
+    if start == GGUF_MAGIC { Ok(()) } else { Err(Error::NotGguf { path: path.to_owned() }) }
 }
 
 /// The worker's events as a stream that always ends in `Done` or an error, even when the worker dies. It keeps the
@@ -146,11 +132,10 @@ fn answer(
 ) -> BoxStream<'static, Result<ChatEvent, ModelError>> {
     stream::unfold(Some((receiver, worker)), |open| async {
         let (mut receiver, worker) = open?;
-        let event = receiver.recv().await.unwrap_or_else(|| {
-            Err(ModelError::Interrupted(
-                "the model's thread ended".to_owned(),
-            ))
-        });
+        let event = receiver
+            .recv()
+            .await
+            .unwrap_or_else(|| Err(ModelError::Interrupted("the model's thread ended".to_owned())));
         let last = matches!(event, Ok(ChatEvent::Done { .. }) | Err(_));
         Some((event, (!last).then_some((receiver, worker))))
     })

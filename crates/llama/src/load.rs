@@ -48,17 +48,11 @@ pub(crate) fn model(options: &Options) -> Result<Loaded, Error> {
     let backend = backend()?;
     let started = Instant::now();
     let parameters = LlamaModelParams::default().with_n_gpu_layers(0);
-    let (model, lines) =
-        logs::capture(|| LlamaModel::load_from_file(backend, &options.path, &parameters));
-    let model = model.map_err(|error| Error::File {
-        reason: lines.explain(&error),
-    })?;
+    let (model, lines) = logs::capture(|| LlamaModel::load_from_file(backend, &options.path, &parameters));
+    let model = model.map_err(|error| Error::File { reason: lines.explain(&error) })?;
     let trained = model.n_ctx_train();
     if options.context_tokens > trained {
-        return Err(Error::ContextTooLong {
-            asked: options.context_tokens,
-            trained,
-        });
+        return Err(Error::ContextTooLong { asked: options.context_tokens, trained });
     }
     let template = model.chat_template(None).map_err(|_| Error::NoTemplate)?;
     tracing::info!(
@@ -83,9 +77,7 @@ pub(crate) fn context<'model>(
         .with_n_threads(threads)
         .with_n_threads_batch(threads);
     let (context, lines) = logs::capture(|| loaded.model.new_context(backend, parameters));
-    context.map_err(|error| Error::Context {
-        reason: lines.explain(&error),
-    })
+    context.map_err(|error| Error::Context { reason: lines.explain(&error) })
 }
 
 /// All cores but one, where nothing else is said. llama.cpp's threads spin while they wait for each other, so with one

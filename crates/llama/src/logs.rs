@@ -24,15 +24,8 @@ impl Lines {
     /// The error with what llama.cpp complained of.
     pub(crate) fn explain(&self, error: &dyn Error) -> String {
         let complaints = self.0.iter().filter(|(level, _)| *level == Level::ERROR);
-        let complaints: Vec<&str> = complaints
-            .take(COMPLAINTS_MAX)
-            .map(|(_, line)| line.trim())
-            .collect();
-        if complaints.is_empty() {
-            error.to_string()
-        } else {
-            complaints.join("; ")
-        }
+        let complaints: Vec<&str> = complaints.take(COMPLAINTS_MAX).map(|(_, line)| line.trim()).collect();
+        if complaints.is_empty() { error.to_string() } else { complaints.join("; ") }
     }
 }
 

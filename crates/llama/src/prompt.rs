@@ -35,9 +35,8 @@ pub(crate) fn tokens(
     }
     let turns = turns(messages, tools);
     let rendered = render(loaded, &turns)?;
-    tokenize(loaded, &rendered, &turns).ok_or_else(|| {
-        ModelError::Refused("the model's chat template leaves messages out".to_owned())
-    })
+    tokenize(loaded, &rendered, &turns)
+        .ok_or_else(|| ModelError::Refused("the model's chat template leaves messages out".to_owned()))
 }
 
 fn turns(messages: &[ChatMessage], tools: &[ToolSpec]) -> Vec<Turn> {
@@ -48,25 +47,13 @@ fn turns(messages: &[ChatMessage], tools: &[ToolSpec]) -> Vec<Turn> {
             Role::Assistant => (Role::Assistant, assistant_text(message, !tools.is_empty())),
             role => (role, message.content.clone()),
         };
-        turns.push(Turn {
-            role: role.as_str(),
-            text,
-        });
+        turns.push(Turn { role: role.as_str(), text });
     }
     if !tools.is_empty() {
         let told = tools_text(tools);
-        match turns
-            .first_mut()
-            .filter(|turn| turn.role == Role::System.as_str())
-        {
+        match turns.first_mut().filter(|turn| turn.role == Role::System.as_str()) {
             Some(system) => system.text = format!("{}\n\n{told}", system.text),
-            None => turns.insert(
-                0,
-                Turn {
-                    role: Role::System.as_str(),
-                    text: told,
-                },
-            ),
+            None => turns.insert(0, Turn { role: Role::System.as_str(), text: told }),
         }
     }
     turns
@@ -102,20 +89,14 @@ fn assistant_text(message: &ChatMessage, with_tools: bool) -> String {
 }
 
 fn call_text(call: &ToolRequest) -> String {
-    format!(
-        "{TOOL_OPEN}{}{ARGUMENTS_OPEN}{}}}",
-        quoted(&call.name),
-        call.arguments
-    )
+    format!("{TOOL_OPEN}{}{ARGUMENTS_OPEN}{}}}", quoted(&call.name), call.arguments)
 }
 
 fn result_text(result: &ChatMessage, messages: &[ChatMessage]) -> String {
-    let call = result.tool_call_id.as_ref().and_then(|id| {
-        messages
-            .iter()
-            .flat_map(|message| &message.tool_calls)
-            .find(|call| call.id == *id)
-    });
+    let call = result
+        .tool_call_id
+        .as_ref()
+        .and_then(|id| messages.iter().flat_map(|message| &message.tool_calls).find(|call| call.id == *id));
     match call {
         Some(call) => format!("Result of the tool {}:\n{}", call.name, result.content),
         None => format!("Result of a tool:\n{}", result.content),
@@ -127,14 +108,10 @@ fn render(loaded: &Loaded, turns: &[Turn]) -> Result<String, ModelError> {
         .iter()
         .enumerate()
         .map(|(index, turn)| {
-            LlamaChatMessage::new(
-                turn.role.to_owned(),
-                format!("{MARK_OPEN}{index}{MARK_CLOSE}"),
-            )
+            LlamaChatMessage::new(turn.role.to_owned(), format!("{MARK_OPEN}{index}{MARK_CLOSE}"))
         })
         .collect();
-    let refused =
-        |reason: String| ModelError::Refused(format!("the model's chat template failed: {reason}"));
+    let refused = |reason: String| ModelError::Refused(format!("the model's chat template failed: {reason}"));
     let marked = marked.map_err(|error| refused(error.to_string()))?;
     loaded
         .model
@@ -153,9 +130,7 @@ fn tokenize(loaded: &Loaded, rendered: &str, turns: &[Turn]) -> Option<Vec<Llama
     tokens.extend(vocabulary.tokenize(parts.next()?.as_bytes(), false, true));
     for (expected, part) in parts.enumerate() {
         let (index, after) = part.split_once(MARK_CLOSE)?;
-        let turn = turns
-            .get(expected)
-            .filter(|_| index.parse() == Ok(expected))?;
+        let turn = turns.get(expected).filter(|_| index.parse() == Ok(expected))?;
         tokens.extend(vocabulary.tokenize(turn.text.as_bytes(), false, false));
         tokens.extend(vocabulary.tokenize(after.as_bytes(), false, true));
     }
@@ -171,21 +146,11 @@ mod tests {
 
     #[test]
     fn calls_and_results_are_shown_where_the_template_has_no_tools() {
-        let call = ToolRequest {
-            id: "1".to_owned(),
-            name: "clock".to_owned(),
-            arguments: "{}".to_owned(),
-        };
+        let call = ToolRequest { id: "1".to_owned(), name: "clock".to_owned(), arguments: "{}".to_owned() };
         let messages = [
             ChatMessage::text(Role::User, "What time is it?"),
-            ChatMessage {
-                tool_calls: vec![call],
-                ..ChatMessage::text(Role::Assistant, "")
-            },
-            ChatMessage {
-                tool_call_id: Some("1".to_owned()),
-                ..ChatMessage::text(Role::Tool, "noon")
-            },
+            ChatMessage { tool_calls: vec![call], ..ChatMessage::text(Role::Assistant, "") },
+            ChatMessage { tool_call_id: Some("1".to_owned()), ..ChatMessage::text(Role::Tool, "noon") },
             ChatMessage::text(Role::Assistant, "It is \"noon\"."),
         ];
         let tool = ToolSpec {
@@ -194,11 +159,8 @@ mod tests {
             parameters: json!({}),
         };
 
-        let shown: Vec<_> = turns(&messages, &[tool])
-            .into_iter()
-            .map(|turn| (turn.role, turn.text))
-            .skip(1)
-            .collect();
+        let shown: Vec<_> =
+            turns(&messages, &[tool]).into_iter().map(|turn| (turn.role, turn.text)).skip(1).collect();
 
         let expected = [
             ("user", "What time is it?"),

@@ -47,11 +47,7 @@ pub(crate) struct Envelope {
 
 impl Envelope {
     /// What more of the text says. The answer's own text is sent while it is written, a call when it is whole.
-    pub(crate) fn push(
-        &mut self,
-        text: &str,
-        call_id: impl FnOnce() -> String,
-    ) -> Option<ChatEvent> {
+    pub(crate) fn push(&mut self, text: &str, call_id: impl FnOnce() -> String) -> Option<ChatEvent> {
         self.written.push_str(text);
         if self.complete {
             None
@@ -60,11 +56,7 @@ impl Envelope {
         } else {
             let (name, arguments) = call(&self.written)?;
             self.complete = true;
-            Some(ChatEvent::Tool(ToolRequest {
-                id: call_id(),
-                name,
-                arguments,
-            }))
+            Some(ChatEvent::Tool(ToolRequest { id: call_id(), name, arguments }))
         }
     }
 
@@ -105,13 +97,7 @@ fn whole_characters(inside: &str) -> (usize, bool) {
 /// `\n` is two bytes, `\u00e9` six, and a surrogate needs its other half: twelve.
 fn escape_length(escape: &[u8]) -> usize {
     match escape {
-        [
-            _,
-            b'u',
-            b'd' | b'D',
-            b'8' | b'9' | b'a'..=b'b' | b'A'..=b'B',
-            ..,
-        ] => 12,
+        [_, b'u', b'd' | b'D', b'8' | b'9' | b'a'..=b'b' | b'A'..=b'B', ..] => 12,
         // Not known yet whether it is a surrogate.
         [_, b'u'] | [_, b'u', b'd' | b'D'] => 12,
         [_, b'u', ..] => 6,
@@ -124,9 +110,7 @@ fn call(written: &str) -> Option<(String, String)> {
     let name = call.get("tool")?.as_str()?.to_owned();
     // The arguments' own spelling: parsing would reorder and reformat them.
     let start = TOOL_OPEN.len() + crate::grammar::quoted(&name).len() + ARGUMENTS_OPEN.len();
-    let arguments = written
-        .get(start..written.len().checked_sub(1)?)?
-        .to_owned();
+    let arguments = written.get(start..written.len().checked_sub(1)?)?.to_owned();
     Some((name, arguments))
 }
 
@@ -157,11 +141,7 @@ mod tests {
     #[test]
     fn a_character_split_across_tokens_is_joined() {
         let mut utf8 = Utf8::default();
-        let texts: Vec<String> = "a\u{1F600}é"
-            .as_bytes()
-            .chunks(1)
-            .map(|byte| utf8.push(byte))
-            .collect();
+        let texts: Vec<String> = "a\u{1F600}é".as_bytes().chunks(1).map(|byte| utf8.push(byte)).collect();
         assert_eq!(texts, ["a", "", "", "", "\u{1F600}", "", "é"]);
     }
 
@@ -192,14 +172,10 @@ mod tests {
             name: "find \"it\"".to_owned(),
             arguments: r#"{"z": 1, "a": [{}]}"#.to_owned(),
         };
-        let (sent, complete) =
-            events(r#"{"tool": "find \"it\"", "arguments": {"z": 1, "a": [{}]}}"#);
+        let (sent, complete) = events(r#"{"tool": "find \"it\"", "arguments": {"z": 1, "a": [{}]}}"#);
         assert_eq!(sent, [ChatEvent::Tool(call)]);
         assert!(complete);
 
-        assert_eq!(
-            events(r#"{"tool": "find", "arguments": {"z": 1}"#),
-            (Vec::new(), false)
-        );
+        assert_eq!(events(r#"{"tool": "find", "arguments": {"z": 1}"#), (Vec::new(), false));
     }
 }

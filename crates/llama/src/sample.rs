@@ -45,11 +45,7 @@ impl Sampler {
     /// The next token; none when the grammar lets no token through.
     ///
     /// llama.cpp ends the process when its grammar is given a token that it forbids, so a token is tried first.
-    pub(crate) fn choose(
-        &mut self,
-        context: &LlamaContext<'_>,
-        model: &LlamaModel,
-    ) -> Option<LlamaToken> {
+    pub(crate) fn choose(&mut self, context: &LlamaContext<'_>, model: &LlamaModel) -> Option<LlamaToken> {
         let Some(grammar) = &mut self.grammar else {
             return Some(self.chain.sample(context, LAST));
         };
@@ -59,9 +55,7 @@ impl Sampler {
                 // Asking the grammar for every token of the vocabulary is slow, so only when the first choice fails.
                 let mut candidates = context.token_data_array_ith(LAST);
                 candidates.apply_sampler(grammar);
-                candidates
-                    .data
-                    .retain(|candidate| candidate.logit().is_finite());
+                candidates.data.retain(|candidate| candidate.logit().is_finite());
                 pick(&mut self.chain, candidates)
             })?;
         if !model.vocab().is_eog(token) {
@@ -82,10 +76,7 @@ fn pick(chain: &mut LlamaSampler, mut candidates: LlamaTokenDataArray) -> Option
 fn permits(grammar: &mut LlamaSampler, token: LlamaToken) -> bool {
     let mut alone = LlamaTokenDataArray::new(vec![LlamaTokenData::new(token, 1.0, 0.0)], false);
     alone.apply_sampler(grammar);
-    alone
-        .data
-        .first()
-        .is_some_and(|candidate| candidate.logit().is_finite())
+    alone.data.first().is_some_and(|candidate| candidate.logit().is_finite())
 }
 
 /// A number that differs every time: the standard library's hasher is keyed by the operating system. For seeds and

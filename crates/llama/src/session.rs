@@ -66,11 +66,7 @@ impl<'model> Session<'model> {
     /// # Errors
     /// `Refused`: this question can't be answered. `Garbage`: no token fits the grammar. `Interrupted`: llama.cpp
     /// failed or the worker was stopped, and this session is no longer to be used.
-    pub(crate) fn answer(
-        &mut self,
-        request: &ChatRequest,
-        events: &Events,
-    ) -> Result<(), ModelError> {
+    pub(crate) fn answer(&mut self, request: &ChatRequest, events: &Events) -> Result<(), ModelError> {
         let tools: &[ToolSpec] = if self.tools { &request.tools } else { &[] };
         let prompt = prompt::tokens(self.loaded, &request.messages, tools)?;
         if prompt.len() > self.context_tokens {
@@ -82,30 +78,17 @@ impl<'model> Session<'model> {
         }
         let sampler = self.sampler(request, tools)?;
         self.forget_what_differs(&prompt)?;
-        let writer = Writer {
-            events,
-            utf8: Utf8::default(),
-            envelope: (!tools.is_empty()).then(Envelope::default),
-        };
-        let (end, output_tokens) =
-            self.generate(&prompt, sampler, writer, request.output_tokens_max)?;
+        let writer =
+            Writer { events, utf8: Utf8::default(), envelope: (!tools.is_empty()).then(Envelope::default) };
+        let (end, output_tokens) = self.generate(&prompt, sampler, writer, request.output_tokens_max)?;
         let cut_at_limit = match end {
             End::Complete => false,
             End::Limit => true,
             End::Abandoned => return Ok(()),
             End::Stopped => return Err(worker::stopped()),
         };
-        let usage = Usage {
-            input_tokens: prompt.len() as u64,
-            output_tokens,
-        };
-        send(
-            events,
-            ChatEvent::Done {
-                usage: Some(usage),
-                cut_at_limit,
-            },
-        );
+        let usage = Usage { input_tokens: prompt.len() as u64, output_tokens };
+        send(events, ChatEvent::Done { usage: Some(usage), cut_at_limit });
         Ok(())
     }
 
@@ -113,11 +96,11 @@ impl<'model> Session<'model> {
         let grammar = if tools.is_empty() {
             None
         } else {
-            let grammar =
-                LlamaSampler::grammar(&self.loaded.model, &grammar::of(tools), grammar::ROOT);
-            Some(grammar.map_err(|error| {
-                ModelError::Refused(format!("the tools make no grammar: {error}"))
-            })?)
+            let grammar = LlamaSampler::grammar(&self.loaded.model, &grammar::of(tools), grammar::ROOT);
+            Some(
+                grammar
+                    .map_err(|error| ModelError::Refused(format!("the tools make no grammar: {error}")))?,
+            )
         };
         Ok(Sampler::new(request.temperature, grammar))
     }
@@ -125,12 +108,7 @@ impl<'model> Session<'model> {
     /// Leaves in the context what the prompt begins with. The prompt's last token is always evaluated again: it is
     /// what the next one is chosen from.
     fn forget_what_differs(&mut self, prompt: &[LlamaToken]) -> Result<(), ModelError> {
-        let alike = self
-            .held
-            .iter()
-            .zip(prompt)
-            .take_while(|(held, new)| held == new)
-            .count();
+        let alike = self.held.iter().zip(prompt).take_while(|(held, new)| held == new).count();
         let keep = alike.min(prompt.len().saturating_sub(1));
         let from = u32::try_from(keep).map_err(|error| broken(&error))?;
         if self
@@ -196,16 +174,11 @@ impl<'model> Session<'model> {
     fn evaluate(&mut self, tokens: &[LlamaToken]) -> Result<(), ModelError> {
         self.batch.clear();
         for (index, token) in tokens.iter().enumerate() {
-            let position =
-                i32::try_from(self.held.len() + index).map_err(|error| broken(&error))?;
+            let position = i32::try_from(self.held.len() + index).map_err(|error| broken(&error))?;
             let last = index + 1 == tokens.len();
-            self.batch
-                .add(*token, position, &SEQUENCES, last)
-                .map_err(|error| broken(&error))?;
+            self.batch.add(*token, position, &SEQUENCES, last).map_err(|error| broken(&error))?;
         }
-        self.context
-            .decode(&mut self.batch)
-            .map_err(|error| broken(&error))?;
+        self.context.decode(&mut self.batch).map_err(|error| broken(&error))?;
         self.held.extend_from_slice(tokens);
         Ok(())
     }

@@ -50,15 +50,8 @@ struct Running {
 
 impl Worker {
     pub(crate) fn new(options: Options) -> Self {
-        let shared = Shared {
-            options,
-            loaded: OnceLock::new(),
-            stopping: AtomicBool::new(false),
-        };
-        Self {
-            shared: Arc::new(shared),
-            running: Mutex::default(),
-        }
+        let shared = Shared { options, loaded: OnceLock::new(), stopping: AtomicBool::new(false) };
+        Self { shared: Arc::new(shared), running: Mutex::default() }
     }
 
     pub(crate) fn loaded(&self) -> Option<&Loaded> {
@@ -76,16 +69,13 @@ impl Worker {
         }
         let living = match running.take().filter(|running| !running.queue.is_closed()) {
             Some(living) => living,
-            None => start(Arc::clone(&self.shared)).map_err(|error| {
-                ModelError::Unavailable(format!("its thread can't start: {error}"))
-            })?,
+            None => start(Arc::clone(&self.shared))
+                .map_err(|error| ModelError::Unavailable(format!("its thread can't start: {error}")))?,
         };
         let sent = living.queue.try_send(job);
         *running = Some(living);
         sent.map_err(|error| match error {
-            TrySendError::Full(_) => {
-                ModelError::Unavailable(format!("{QUEUE_MAX} questions already wait"))
-            }
+            TrySendError::Full(_) => ModelError::Unavailable(format!("{QUEUE_MAX} questions already wait")),
             TrySendError::Closed(_) => ModelError::Unavailable("its thread has ended".to_owned()),
         })
     }
@@ -118,9 +108,7 @@ impl Drop for Worker {
 
 fn start(shared: Arc<Shared>) -> io::Result<Running> {
     let (queue, jobs) = mpsc::channel(QUEUE_MAX);
-    let thread = thread::Builder::new()
-        .name("llama".to_owned())
-        .spawn(move || work(&shared, jobs))?;
+    let thread = thread::Builder::new().name("llama".to_owned()).spawn(move || work(&shared, jobs))?;
     Ok(Running { queue, thread })
 }
 
@@ -168,12 +156,7 @@ fn open(shared: &Shared) -> Result<Session<'_>, load::Error> {
         }
     };
     let context = load::context(&shared.options, loaded)?;
-    Ok(Session::new(
-        loaded,
-        context,
-        &shared.options,
-        &shared.stopping,
-    ))
+    Ok(Session::new(loaded, context, &shared.options, &shared.stopping))
 }
 
 pub(crate) fn stopped() -> ModelError {

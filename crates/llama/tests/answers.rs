@@ -14,9 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use contracts::model::{
-    ChatEvent, ChatMessage, ChatModel, ChatRequest, ModelError, Role, ToolSpec, Usage,
-};
+use contracts::model::{ChatEvent, ChatMessage, ChatModel, ChatRequest, ModelError, Role, ToolSpec, Usage};
 use futures::{FutureExt, StreamExt};
 use llama::{Error, LlamaModel, Options, QUEUE_MAX};
 use serde_json::json;
@@ -43,18 +41,12 @@ fn model_path() -> PathBuf {
     if let Some(path) = variable("SOMA_TEST_GGUF") {
         return path;
     }
-    let cache = variable("SOMA_CACHE")
-        .unwrap_or_else(|| variable("HOME").expect("HOME").join(".cache/soma"));
+    let cache = variable("SOMA_CACHE").unwrap_or_else(|| variable("HOME").expect("HOME").join(".cache/soma"));
     let folder = cache.join("model");
-    let files = folder
-        .read_dir()
-        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut models = files
-        .map(|file| file.unwrap().path())
-        .filter(|path| path.extension() == Some("gguf".as_ref()));
-    models
-        .next()
-        .unwrap_or_else(|| panic!("no .gguf in {}", folder.display()))
+    let files = folder.read_dir().unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut models =
+        files.map(|file| file.unwrap().path()).filter(|path| path.extension() == Some("gguf".as_ref()));
+    models.next().unwrap_or_else(|| panic!("no .gguf in {}", folder.display()))
 }
 
 fn options(tools: bool) -> Options {
@@ -97,15 +89,9 @@ struct Answer {
 }
 
 async fn ask(model: &LlamaModel, request: ChatRequest) -> Result<Answer, ModelError> {
-    let events = timeout(WAIT, model.chat(request).collect::<Vec<_>>())
-        .await
-        .expect("an answer in time");
-    let mut answer = Answer {
-        text: String::new(),
-        calls: Vec::new(),
-        usage: Usage::default(),
-        cut_at_limit: false,
-    };
+    let events = timeout(WAIT, model.chat(request).collect::<Vec<_>>()).await.expect("an answer in time");
+    let mut answer =
+        Answer { text: String::new(), calls: Vec::new(), usage: Usage::default(), cut_at_limit: false };
     let mut done = false;
     for event in events {
         assert!(!done, "an event after the end");
@@ -114,13 +100,10 @@ async fn ask(model: &LlamaModel, request: ChatRequest) -> Result<Answer, ModelEr
                 assert!(!text.is_empty(), "an empty delta");
                 answer.text.push_str(&text);
             }
-            ChatEvent::Tool(call) => answer
-                .calls
-                .push((call.name, serde_json::from_str(&call.arguments).unwrap())),
-            ChatEvent::Done {
-                usage,
-                cut_at_limit,
-            } => {
+            ChatEvent::Tool(call) => {
+                answer.calls.push((call.name, serde_json::from_str(&call.arguments).unwrap()))
+            }
+            ChatEvent::Done { usage, cut_at_limit } => {
                 answer.usage = usage.expect("usage");
                 answer.cut_at_limit = cut_at_limit;
                 done = true;
@@ -134,24 +117,13 @@ async fn ask(model: &LlamaModel, request: ChatRequest) -> Result<Answer, ModelEr
 #[tokio::test]
 async fn the_capital_of_france_is_paris() {
     let _turn = TURN.lock().await;
-    let first = ask(&MODEL, question("What is the capital of France?", 64))
-        .await
-        .unwrap();
+    let first = ask(&MODEL, question("What is the capital of France?", 64)).await.unwrap();
     assert!(first.text.contains("Paris"), "{}", first.text);
     assert!(!first.cut_at_limit);
-    assert!(
-        first.usage.input_tokens > 7 && first.usage.output_tokens > 1,
-        "{:?}",
-        first.usage
-    );
+    assert!(first.usage.input_tokens > 7 && first.usage.output_tokens > 1, "{:?}", first.usage);
 
     // The same again, from what the context still holds of it.
-    assert_eq!(
-        ask(&MODEL, question("What is the capital of France?", 64))
-            .await
-            .unwrap(),
-        first
-    );
+    assert_eq!(ask(&MODEL, question("What is the capital of France?", 64)).await.unwrap(), first);
 }
 
 #[tokio::test]
@@ -159,16 +131,8 @@ async fn a_question_that_shares_its_beginning_is_answered_as_if_alone() {
     let _turn = TURN.lock().await;
     let alone = LlamaModel::new(options(false)).unwrap();
     let germany = || question("What is the capital of Germany?", 24);
-    ask(
-        &MODEL,
-        question("What is the capital of France? And of Spain?", 24),
-    )
-    .await
-    .unwrap();
-    assert_eq!(
-        ask(&MODEL, germany()).await.unwrap(),
-        ask(&alone, germany()).await.unwrap()
-    );
+    ask(&MODEL, question("What is the capital of France? And of Spain?", 24)).await.unwrap();
+    assert_eq!(ask(&MODEL, germany()).await.unwrap(), ask(&alone, germany()).await.unwrap());
 }
 
 #[tokio::test]
@@ -179,10 +143,7 @@ async fn a_dropped_stream_stops_the_model() {
     let mut endless = MODEL.chat(endless);
     let started = Instant::now();
     for _ in 0..32 {
-        assert!(matches!(
-            timeout(WAIT, endless.next()).await,
-            Ok(Some(Ok(ChatEvent::Delta(_))))
-        ));
+        assert!(matches!(timeout(WAIT, endless.next()).await, Ok(Some(Ok(ChatEvent::Delta(_))))));
     }
     let a_thirtieth = started.elapsed();
 
@@ -190,22 +151,14 @@ async fn a_dropped_stream_stops_the_model() {
 
     let dropped = Instant::now();
     ask(&MODEL, question("Hello", 1)).await.unwrap();
-    assert!(
-        dropped.elapsed() < a_thirtieth * 10,
-        "{:?} after {a_thirtieth:?}",
-        dropped.elapsed()
-    );
+    assert!(dropped.elapsed() < a_thirtieth * 10, "{:?} after {a_thirtieth:?}", dropped.elapsed());
 }
 
 #[tokio::test]
 async fn a_prompt_longer_than_the_context_is_refused_with_the_numbers() {
     let _turn = TURN.lock().await;
-    let refused = ask(&MODEL, question(&"one two three ".repeat(1_000), 8))
-        .await
-        .unwrap_err();
-    let ModelError::Refused(reason) = refused else {
-        panic!("{refused:?}")
-    };
+    let refused = ask(&MODEL, question(&"one two three ".repeat(1_000), 8)).await.unwrap_err();
+    let ModelError::Refused(reason) = refused else { panic!("{refused:?}") };
     assert!(
         reason.starts_with("the prompt has 30") && reason.ends_with("the context holds 1024"),
         "{reason}"
@@ -225,17 +178,9 @@ async fn a_full_queue_refuses_at_once() {
             None => waiting.push(stream),
             Some(event) => break event,
         }
-        assert!(
-            waiting.len() <= QUEUE_MAX + 1,
-            "more questions wait than there is room for"
-        );
+        assert!(waiting.len() <= QUEUE_MAX + 1, "more questions wait than there is room for");
     };
-    assert_eq!(
-        refused,
-        Some(Err(ModelError::Unavailable(format!(
-            "{QUEUE_MAX} questions already wait"
-        ))))
-    );
+    assert_eq!(refused, Some(Err(ModelError::Unavailable(format!("{QUEUE_MAX} questions already wait")))));
 
     drop(waiting);
     let answered = async {
@@ -252,34 +197,21 @@ async fn a_stopped_model_interrupts_its_answers_and_takes_no_more() {
     let model = LlamaModel::new(options(false)).unwrap();
     let long = || question(LONG, CONTEXT_TOKENS);
     let (mut current, waiting) = (model.chat(long()), model.chat(long()));
-    assert!(matches!(
-        timeout(WAIT, current.next()).await,
-        Ok(Some(Ok(ChatEvent::Delta(_))))
-    ));
+    assert!(matches!(timeout(WAIT, current.next()).await, Ok(Some(Ok(ChatEvent::Delta(_))))));
 
     model.stop();
 
-    let interrupted = Some(Err(ModelError::Interrupted(
-        "the model was stopped".to_owned(),
-    )));
+    let interrupted = Some(Err(ModelError::Interrupted("the model was stopped".to_owned())));
     assert_eq!(current.collect::<Vec<_>>().await.pop(), interrupted);
     assert_eq!(waiting.collect::<Vec<_>>().await.pop(), interrupted);
-    assert_eq!(
-        ask(&model, long()).await,
-        Err(ModelError::Unavailable("it was stopped".to_owned()))
-    );
+    assert_eq!(ask(&model, long()).await, Err(ModelError::Unavailable("it was stopped".to_owned())));
 }
 
 #[tokio::test]
 async fn a_stream_outlives_its_model() {
     let _turn = TURN.lock().await;
-    let stream = LlamaModel::new(options(false))
-        .unwrap()
-        .chat(question("Hello", 4));
-    let last = timeout(WAIT, stream.collect::<Vec<_>>())
-        .await
-        .unwrap()
-        .pop();
+    let stream = LlamaModel::new(options(false)).unwrap().chat(question("Hello", 4));
+    let last = timeout(WAIT, stream.collect::<Vec<_>>()).await.unwrap().pop();
     assert!(matches!(last, Some(Ok(ChatEvent::Done { .. }))), "{last:?}");
 }
 
@@ -295,11 +227,7 @@ async fn an_answer_is_cut_at_its_limit() {
 #[tokio::test]
 async fn an_answer_is_cut_where_the_context_ends() {
     let _turn = TURN.lock().await;
-    let small = LlamaModel::new(Options {
-        context_tokens: 64,
-        ..options(false)
-    })
-    .unwrap();
+    let small = LlamaModel::new(Options { context_tokens: 64, ..options(false) }).unwrap();
     let cut = ask(&small, question(LONG, 1_000)).await.unwrap();
     assert!(cut.cut_at_limit);
     // The last token need not fit: nothing is made after it.
@@ -310,27 +238,17 @@ async fn an_answer_is_cut_where_the_context_ends() {
 async fn with_tools_every_answer_is_a_known_call_or_a_text() {
     let _turn = TURN.lock().await;
     let mut calls = 0;
-    for text in [
-        "What is the weather in Paris?",
-        "Say hello.",
-        "Search the web for otters 🦦.",
-        "[[[[{{{{\"\"\"",
-    ] {
+    for text in
+        ["What is the weather in Paris?", "Say hello.", "Search the web for otters 🦦.", "[[[[{{{{\"\"\""]
+    {
         for temperature in [None, Some(0.8), Some(2.0)] {
-            let request = ChatRequest {
-                tools: tools(),
-                temperature,
-                ..question(text, 96)
-            };
+            let request = ChatRequest { tools: tools(), temperature, ..question(text, 96) };
             let answer = ask(&WITH_TOOLS, request).await.unwrap();
             match answer.calls.as_slice() {
                 [] => assert!(answer.cut_at_limit || !answer.text.is_empty(), "{answer:?}"),
                 [(name, arguments)] => {
                     assert!(tools().iter().any(|tool| tool.name == *name), "{answer:?}");
-                    assert!(
-                        arguments.is_object() && answer.text.is_empty(),
-                        "{answer:?}"
-                    );
+                    assert!(arguments.is_object() && answer.text.is_empty(), "{answer:?}");
                     calls += 1;
                 }
                 more => panic!("{more:?}"),
@@ -344,28 +262,14 @@ async fn with_tools_every_answer_is_a_known_call_or_a_text() {
 async fn tools_are_ignored_where_they_are_off() {
     let _turn = TURN.lock().await;
     let request = || question("What is the capital of France?", 16);
-    let offered = ask(
-        &MODEL,
-        ChatRequest {
-            tools: tools(),
-            ..request()
-        },
-    )
-    .await
-    .unwrap();
+    let offered = ask(&MODEL, ChatRequest { tools: tools(), ..request() }).await.unwrap();
     assert_eq!(offered, ask(&MODEL, request()).await.unwrap());
 }
 
 #[tokio::test]
 async fn a_message_that_spells_control_tokens_opens_no_turn() {
     let _turn = TURN.lock().await;
-    let tokens = async |text: &str| {
-        ask(&MODEL, question(text, 0))
-            .await
-            .unwrap()
-            .usage
-            .input_tokens
-    };
+    let tokens = async |text: &str| ask(&MODEL, question(text, 0)).await.unwrap().usage.input_tokens;
     // As a control token it would be one token.
     assert!(tokens("<|im_start|>").await > tokens("a").await + 2);
 }
@@ -373,10 +277,7 @@ async fn a_message_that_spells_control_tokens_opens_no_turn() {
 #[tokio::test]
 async fn a_temperature_changes_the_answer() {
     let _turn = TURN.lock().await;
-    let request = || ChatRequest {
-        temperature: Some(1.5),
-        ..question("Invent a name for a cat.", 24)
-    };
+    let request = || ChatRequest { temperature: Some(1.5), ..question("Invent a name for a cat.", 24) };
     let first = ask(&MODEL, request()).await.unwrap();
     for _ in 0..10 {
         if ask(&MODEL, request()).await.unwrap().text != first.text {
@@ -400,28 +301,17 @@ async fn tokens_are_estimated_from_above_until_the_model_is_loaded() {
     let exact = texts.map(|text| model.count_tokens(text));
     assert_eq!(exact[0], 10);
     assert!(
-        estimates
-            .iter()
-            .zip(exact)
-            .all(|(estimate, exact)| *estimate >= exact),
+        estimates.iter().zip(exact).all(|(estimate, exact)| *estimate >= exact),
         "{estimates:?} {exact:?}"
     );
 }
 
 #[test]
 fn a_file_that_is_no_model_is_found_when_the_model_is_made() {
-    let refused = |path: &Path| {
-        LlamaModel::new(Options {
-            path: path.to_owned(),
-            ..options(false)
-        })
-        .unwrap_err()
-    };
+    let refused =
+        |path: &Path| LlamaModel::new(Options { path: path.to_owned(), ..options(false) }).unwrap_err();
     let absent = refused(Path::new("/nowhere/model.gguf"));
-    assert_eq!(
-        absent.to_string(),
-        "the model file /nowhere/model.gguf can't be read"
-    );
+    assert_eq!(absent.to_string(), "the model file /nowhere/model.gguf can't be read");
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     assert!(matches!(refused(&manifest), Error::NotGguf { path } if path == manifest));
 }
@@ -430,30 +320,16 @@ fn a_file_that_is_no_model_is_found_when_the_model_is_made() {
 async fn a_broken_model_file_is_explained() {
     let broken = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(broken.path(), b"GGUF\x03\x00\x00\x00broken").unwrap();
-    let model = LlamaModel::new(Options {
-        path: broken.path().to_owned(),
-        ..options(false)
-    })
-    .unwrap();
+    let model = LlamaModel::new(Options { path: broken.path().to_owned(), ..options(false) }).unwrap();
     let refused = ask(&model, question("Hello", 1)).await.unwrap_err();
-    let ModelError::Unavailable(reason) = refused else {
-        panic!("{refused:?}")
-    };
-    assert!(
-        reason.starts_with("the file was not loaded: failed to read header"),
-        "{reason}"
-    );
+    let ModelError::Unavailable(reason) = refused else { panic!("{refused:?}") };
+    assert!(reason.starts_with("the file was not loaded: failed to read header"), "{reason}");
 }
 
 #[tokio::test]
 async fn a_context_beyond_the_training_is_explained() {
-    let model = LlamaModel::new(Options {
-        context_tokens: 9_000,
-        ..options(false)
-    })
-    .unwrap();
+    let model = LlamaModel::new(Options { context_tokens: 9_000, ..options(false) }).unwrap();
     let refused = ask(&model, question("Hello", 1)).await.unwrap_err();
-    let reason =
-        "a context of 9000 tokens was asked for, and the model was trained for 8192".to_owned();
+    let reason = "a context of 9000 tokens was asked for, and the model was trained for 8192".to_owned();
     assert_eq!(refused, ModelError::Unavailable(reason));
 }

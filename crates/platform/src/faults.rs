@@ -56,7 +56,10 @@ mod switched {
         countdown: AtomicU64,
     }
 
-    #[expect(clippy::disallowed_methods, reason = "test switches are no settings: they exist in no released binary")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "test switches are no settings: they exist in no released binary"
+    )]
     fn environment(name: &str) -> Option<String> {
         std::env::var(name).ok()
     }

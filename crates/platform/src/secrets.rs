@@ -16,8 +16,19 @@ const SECRET_KEY_BYTES_MIN: usize = 32;
 const SECRET_KEY_DISTINCT_MIN: usize = 8;
 /// Parts of keys that are published somewhere: a copy of one is no secret.
 const PLACEHOLDERS: &[&str] = &[
-    "django-insecure", "changeme", "change-me", "change_me", "change-in-prod", "placeholder", "your-secret",
-    "your_secret", "secret_key", "example", "insecure", "password", "0123456789abcdef0123456789abcdef",
+    "django-insecure",
+    "changeme",
+    "change-me",
+    "change_me",
+    "change-in-prod",
+    "placeholder",
+    "your-secret",
+    "your_secret",
+    "secret_key",
+    "example",
+    "insecure",
+    "password",
+    "0123456789abcdef0123456789abcdef",
 ];
 
 /// Says what is wrong with SECRET_KEY, without saying what it is.
@@ -49,7 +60,10 @@ impl Ring {
         let mut ring = Vec::new();
         for (index, key) in keys.expose_secret().split(',').map(str::trim).enumerate() {
             let key = fernet::Fernet::new(key).ok_or_else(|| {
-                format!("key {} is no Fernet key (32 bytes in URL-safe base64); `soma keygen` makes one", index + 1)
+                format!(
+                    "key {} is no Fernet key (32 bytes in URL-safe base64); `soma keygen` makes one",
+                    index + 1
+                )
             })?;
             ring.push(key);
         }

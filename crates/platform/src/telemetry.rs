@@ -11,7 +11,8 @@ pub fn start_logs(filter: &str) {
 }
 
 /// Buckets of every duration, in seconds.
-const SECONDS: &[f64] = &[0.000_05, 0.000_5, 0.005, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+const SECONDS: &[f64] =
+    &[0.000_05, 0.000_5, 0.005, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 
 /// Renders the metrics as text.
 #[derive(Clone)]

@@ -42,38 +42,15 @@ pub(crate) struct Layout {
 impl Layout {
     pub(crate) fn of_this_host() -> Layout {
         let mut list = List(Vec::new());
-        list.add([
-            "--unshare-user",
-            "--unshare-ipc",
-            "--unshare-pid",
-            "--unshare-net",
-            "--unshare-uts",
-        ]);
-        list.add([
-            "--unshare-cgroup-try",
-            "--hostname",
-            "sandbox",
-            "--uid",
-            USER,
-            "--gid",
-            USER,
-        ]);
+        list.add(["--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]);
+        list.add(["--unshare-cgroup-try", "--hostname", "sandbox", "--uid", USER, "--gid", USER]);
         list.add(["--cap-drop", "ALL", "--die-with-parent", "--new-session"]);
-        list.add([
-            "--json-status-fd",
-            &STATUS.to_string(),
-            "--seccomp",
-            &SECCOMP.to_string(),
-        ]);
+        list.add(["--json-status-fd", &STATUS.to_string(), "--seccomp", &SECCOMP.to_string()]);
         list.add(["--ro-bind", "/usr", "/usr"]);
         for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
             let path = Path::new("/").join(name);
             match fs::read_link(&path) {
-                Ok(target) => list.add([
-                    OsStr::new("--symlink"),
-                    target.as_os_str(),
-                    path.as_os_str(),
-                ]),
+                Ok(target) => list.add([OsStr::new("--symlink"), target.as_os_str(), path.as_os_str()]),
                 Err(_) if path.is_dir() => {
                     list.add([OsStr::new("--ro-bind"), path.as_os_str(), path.as_os_str()])
                 }
@@ -83,20 +60,12 @@ impl Layout {
         for path in ["/etc/ld.so.cache", "/etc/alternatives"] {
             list.add(["--ro-bind-try", path, path]);
         }
-        let files = [
-            (PASSWD_FILE, "/etc/passwd"),
-            (GROUP_FILE, "/etc/group"),
-            (HOSTS_FILE, "/etc/hosts"),
-        ];
+        let files = [(PASSWD_FILE, "/etc/passwd"), (GROUP_FILE, "/etc/group"), (HOSTS_FILE, "/etc/hosts")];
         for (number, path) in files {
             list.add(["--perms", "0444", "--file", &number.to_string(), path]);
         }
         list.add(["--proc", "/proc", "--dir", "/dev"]);
-        for name in if kernel::user() == 0 {
-            HIDDEN_FROM_ROOT
-        } else {
-            &[]
-        } {
+        for name in if kernel::user() == 0 { HIDDEN_FROM_ROOT } else { &[] } {
             let path = format!("/proc/{name}");
             if Path::new(&path).exists() {
                 list.add(["--ro-bind", "/dev/null", &path]);
@@ -109,28 +78,12 @@ impl Layout {
             let path = format!("/dev/{name}");
             list.add(["--dev-bind", &path, &path]);
         }
-        let links = [
-            ("", "fd"),
-            ("/0", "stdin"),
-            ("/1", "stdout"),
-            ("/2", "stderr"),
-        ];
+        let links = [("", "fd"), ("/0", "stdin"), ("/1", "stdout"), ("/2", "stderr")];
         for (number, name) in links {
-            list.add([
-                "--symlink",
-                &format!("/proc/self/fd{number}"),
-                &format!("/dev/{name}"),
-            ]);
+            list.add(["--symlink", &format!("/proc/self/fd{number}"), &format!("/dev/{name}")]);
         }
         for path in ["/tmp", "/dev/shm"] {
-            list.add([
-                "--perms",
-                "1777",
-                "--size",
-                TEMPORARY_BYTES,
-                "--tmpfs",
-                path,
-            ]);
+            list.add(["--perms", "1777", "--size", TEMPORARY_BYTES, "--tmpfs", path]);
         }
         Layout { arguments: list.0 }
     }
@@ -158,18 +111,10 @@ impl Invocation {
     ) -> io::Result<Invocation> {
         let mut list = List(layout.arguments.clone());
         if let Some(prefix) = &interpreter.prefix {
-            list.add([
-                OsStr::new("--ro-bind"),
-                prefix.as_os_str(),
-                prefix.as_os_str(),
-            ]);
+            list.add([OsStr::new("--ro-bind"), prefix.as_os_str(), prefix.as_os_str()]);
         }
         match workspace {
-            Some(path) => list.add([
-                OsStr::new("--bind"),
-                path.as_os_str(),
-                OsStr::new("/workspace"),
-            ]),
+            Some(path) => list.add([OsStr::new("--bind"), path.as_os_str(), OsStr::new("/workspace")]),
             None => list.add(["--size", TEMPORARY_BYTES, "--tmpfs", "/workspace"]),
         }
         let code = kernel::memory_file(c"code", code.as_bytes())?;
@@ -189,17 +134,10 @@ impl Invocation {
         ];
         files.extend(code);
         let first = ["bwrap", "--args", &ARGUMENTS.to_string(), "--"].map(OsString::from);
-        let arguments = first
-            .into_iter()
-            .chain(interpreter.command(memory_bytes))
-            .map(c_string);
+        let arguments = first.into_iter().chain(interpreter.command(memory_bytes)).map(c_string);
         // bubblewrap's own environment is the code's, so that /proc/1/environ tells nothing more; it adds PWD.
-        let environment = [
-            "HOME=/workspace".into(),
-            "LANG=C.UTF-8".into(),
-            search_path(interpreter),
-        ]
-        .map(c_string);
+        let environment =
+            ["HOME=/workspace".into(), "LANG=C.UTF-8".into(), search_path(interpreter)].map(c_string);
         Ok(Invocation {
             arguments: arguments.collect::<io::Result<_>>()?,
             environment: environment.into_iter().collect::<io::Result<_>>()?,
@@ -211,13 +149,8 @@ impl Invocation {
 
 fn search_path(interpreter: &Interpreter) -> OsString {
     let own = interpreter.prefix.as_ref().map(|prefix| prefix.join("bin"));
-    let directories = own
-        .into_iter()
-        .chain(["/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from));
-    let joined = directories
-        .map(PathBuf::into_os_string)
-        .collect::<Vec<_>>()
-        .join(OsStr::new(":"));
+    let directories = own.into_iter().chain(["/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from));
+    let joined = directories.map(PathBuf::into_os_string).collect::<Vec<_>>().join(OsStr::new(":"));
     [OsString::from("PATH="), joined].into_iter().collect()
 }
 
@@ -229,15 +162,11 @@ struct List(Vec<OsString>);
 
 impl List {
     fn add<const COUNT: usize>(&mut self, words: [impl AsRef<OsStr>; COUNT]) {
-        self.0
-            .extend(words.iter().map(|word| word.as_ref().to_owned()));
+        self.0.extend(words.iter().map(|word| word.as_ref().to_owned()));
     }
 
     /// Each argument followed by a zero, as `--args` reads them.
     fn into_bytes(self) -> Vec<u8> {
-        self.0
-            .iter()
-            .flat_map(|argument| argument.as_bytes().iter().copied().chain([0]))
-            .collect()
+        self.0.iter().flat_map(|argument| argument.as_bytes().iter().copied().chain([0])).collect()
     }
 }

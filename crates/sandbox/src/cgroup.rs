@@ -55,12 +55,9 @@ impl Cgroups {
     /// Finds what can be written, by writing it, and clears away what processes that are gone left behind.
     pub(crate) fn detect() -> Cgroups {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let mut hierarchies =
-            hierarchies(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
-        let mut cgroups = Cgroups {
-            hierarchies: Vec::new(),
-            owner: owner_name(std::process::id()).unwrap_or_default(),
-        };
+        let mut hierarchies = hierarchies(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
+        let mut cgroups =
+            Cgroups { hierarchies: Vec::new(), owner: owner_name(std::process::id()).unwrap_or_default() };
         if cgroups.owner.is_empty() {
             return cgroups;
         }
@@ -71,10 +68,8 @@ impl Cgroups {
             remove_orphans(&hierarchy.parent);
         }
         hierarchies.retain(|hierarchy| {
-            let trial = Group {
-                hierarchy: hierarchy.clone(),
-                path: hierarchy.parent.join(cgroups.next_name()),
-            };
+            let trial =
+                Group { hierarchy: hierarchy.clone(), path: hierarchy.parent.join(cgroups.next_name()) };
             !hierarchy.controllers.is_empty() && trial.make(&Limits::default()).is_ok()
         });
         cgroups.hierarchies = hierarchies;
@@ -90,18 +85,12 @@ impl Cgroups {
     }
 
     fn has(&self, controller: Controller) -> bool {
-        self.hierarchies
-            .iter()
-            .any(|hierarchy| hierarchy.controllers.contains(&controller))
+        self.hierarchies.iter().any(|hierarchy| hierarchy.controllers.contains(&controller))
     }
 
     fn next_name(&self) -> String {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        format!(
-            "{JOB_PREFIX}{}-{}",
-            self.owner,
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        )
+        format!("{JOB_PREFIX}{}-{}", self.owner, NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Groups for one job; they are removed when it is dropped.
@@ -109,10 +98,7 @@ impl Cgroups {
         let name = self.next_name();
         let mut groups = JobGroups(Vec::new());
         for hierarchy in &self.hierarchies {
-            let group = Group {
-                hierarchy: hierarchy.clone(),
-                path: hierarchy.parent.join(&name),
-            };
+            let group = Group { hierarchy: hierarchy.clone(), path: hierarchy.parent.join(&name) };
             group.make(limits)?;
             groups.0.push(group);
         }
@@ -126,9 +112,7 @@ pub(crate) struct JobGroups(Vec<Group>);
 impl JobGroups {
     /// Moves a process in. What it starts from then on is in, too.
     pub(crate) fn admit(&self, pid: libc::pid_t) -> io::Result<()> {
-        self.0
-            .iter()
-            .try_for_each(|group| fs::write(group.path.join("cgroup.procs"), pid.to_string()))
+        self.0.iter().try_for_each(|group| fs::write(group.path.join("cgroup.procs"), pid.to_string()))
     }
 
     /// CPU time of all processes that are or were in.
@@ -139,9 +123,7 @@ impl JobGroups {
                 let text = fs::read_to_string(group.path.join("cpuacct.usage")).ok()?;
                 Some(Duration::from_nanos(text.trim().parse().ok()?))
             }
-            Version::Two => Some(Duration::from_micros(
-                group.counter("cpu.stat", "usage_usec")?,
-            )),
+            Version::Two => Some(Duration::from_micros(group.counter("cpu.stat", "usage_usec")?)),
         }
     }
 
@@ -154,15 +136,11 @@ impl JobGroups {
             Version::One => "memory.oom_control",
             Version::Two => "memory.events",
         };
-        group
-            .counter(file, "oom_kill")
-            .is_some_and(|kills| kills > 0)
+        group.counter(file, "oom_kill").is_some_and(|kills| kills > 0)
     }
 
     fn with(&self, controller: Controller) -> Option<&Group> {
-        self.0
-            .iter()
-            .find(|group| group.hierarchy.controllers.contains(&controller))
+        self.0.iter().find(|group| group.hierarchy.controllers.contains(&controller))
     }
 }
 
@@ -203,13 +181,7 @@ impl Group {
 
     fn counter(&self, file: &str, name: &str) -> Option<u64> {
         let text = fs::read_to_string(self.path.join(file)).ok()?;
-        text.lines().find_map(|line| {
-            line.strip_prefix(name)?
-                .strip_prefix(' ')?
-                .trim()
-                .parse()
-                .ok()
-        })
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
     }
 }
 
@@ -270,8 +242,7 @@ fn owner_name(pid: u32) -> Option<String> {
 
 fn owner_lives(owner: &str) -> bool {
     let pid = owner.split_once('-').and_then(|(pid, _)| pid.parse().ok());
-    pid.and_then(owner_name)
-        .is_some_and(|present| present == owner)
+    pid.and_then(owner_name).is_some_and(|present| present == owner)
 }
 
 /// What this process's groups are, from `/proc/self/cgroup` and `/proc/self/mountinfo` (cgroups(7), proc(5)).
@@ -285,30 +256,16 @@ fn hierarchies(memberships: &str, mounts: &str) -> Vec<Hierarchy> {
         if names.is_empty() {
             if let Some(parent) = mounted_at(mounts, "cgroup2", None, path) {
                 let controllers = vec![Controller::Memory, Controller::Processes, Controller::Cpu];
-                found.push(Hierarchy {
-                    version: Version::Two,
-                    controllers,
-                    parent,
-                });
+                found.push(Hierarchy { version: Version::Two, controllers, parent });
             }
             continue;
         }
-        let controllers: Vec<Controller> = names
-            .split(',')
-            .filter_map(controller_of_version_one)
-            .collect();
-        let Some(first) = names
-            .split(',')
-            .find(|name| controller_of_version_one(name).is_some())
-        else {
+        let controllers: Vec<Controller> = names.split(',').filter_map(controller_of_version_one).collect();
+        let Some(first) = names.split(',').find(|name| controller_of_version_one(name).is_some()) else {
             continue;
         };
         if let Some(parent) = mounted_at(mounts, "cgroup", Some(first), path) {
-            found.push(Hierarchy {
-                version: Version::One,
-                controllers,
-                parent,
-            });
+            found.push(Hierarchy { version: Version::One, controllers, parent });
         }
     }
     found
@@ -337,11 +294,7 @@ fn mounted_at(mounts: &str, kind: &str, option: Option<&str>, path: &str) -> Opt
             return None;
         }
         let inside = Path::new(path).strip_prefix(root).ok()?;
-        Some(if inside.as_os_str().is_empty() {
-            PathBuf::from(point)
-        } else {
-            Path::new(point).join(inside)
-        })
+        Some(if inside.as_os_str().is_empty() { PathBuf::from(point) } else { Path::new(point).join(inside) })
     })
 }
 
@@ -351,28 +304,18 @@ fn delegate(hierarchy: &mut Hierarchy) {
         hierarchy.parent.pop();
     }
     let read = |name: &str| fs::read_to_string(hierarchy.parent.join(name)).unwrap_or_default();
-    let wanted = [
-        ("memory", Controller::Memory),
-        ("pids", Controller::Processes),
-    ];
+    let wanted = [("memory", Controller::Memory), ("pids", Controller::Processes)];
     let offered = read("cgroup.controllers");
-    let offered: Vec<_> = wanted
-        .into_iter()
-        .filter(|(name, _)| offered.split_whitespace().any(|it| it == *name))
-        .collect();
+    let offered: Vec<_> =
+        wanted.into_iter().filter(|(name, _)| offered.split_whitespace().any(|it| it == *name)).collect();
     if offered.is_empty() {
         // The controllers are with version 1; its hierarchies are listed by themselves.
         hierarchy.controllers.clear();
         return;
     }
-    let request = offered
-        .iter()
-        .map(|(name, _)| format!("+{name}"))
-        .collect::<Vec<_>>()
-        .join(" ");
+    let request = offered.iter().map(|(name, _)| format!("+{name}")).collect::<Vec<_>>().join(" ");
     let control = hierarchy.parent.join("cgroup.subtree_control");
-    if fs::write(&control, &request).is_err()
-        && read("cgroup.procs").trim() == std::process::id().to_string()
+    if fs::write(&control, &request).is_err() && read("cgroup.procs").trim() == std::process::id().to_string()
     {
         let own = hierarchy.parent.join(OWN_GROUP);
         let moved = fs::create_dir(&own).and_then(|()| fs::write(own.join("cgroup.procs"), "0"));
@@ -382,11 +325,8 @@ fn delegate(hierarchy: &mut Hierarchy) {
     }
     let enabled = read("cgroup.subtree_control");
     let is_enabled = |wanted: &str| enabled.split_whitespace().any(|name| name == wanted);
-    hierarchy.controllers = offered
-        .iter()
-        .filter(|(name, _)| is_enabled(name))
-        .map(|(_, kind)| *kind)
-        .collect();
+    hierarchy.controllers =
+        offered.iter().filter(|(name, _)| is_enabled(name)).map(|(_, kind)| *kind).collect();
     if !hierarchy.controllers.is_empty() {
         // Every group of version 2 counts CPU time.
         hierarchy.controllers.push(Controller::Cpu);
@@ -423,10 +363,7 @@ mod tests {
             "30 1 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n",
         );
         assert_eq!(unified.len(), 1);
-        assert_eq!(
-            unified[0].parent,
-            Path::new("/sys/fs/cgroup/system.slice/soma.service")
-        );
+        assert_eq!(unified[0].parent, Path::new("/sys/fs/cgroup/system.slice/soma.service"));
     }
 
     #[test]
@@ -437,14 +374,9 @@ mod tests {
             write("cgroup.controllers", offered);
             write("cgroup.subtree_control", "");
             let (version, parent) = (Version::Two, directory.path().to_owned());
-            let mut hierarchy = Hierarchy {
-                version,
-                controllers: Vec::new(),
-                parent,
-            };
+            let mut hierarchy = Hierarchy { version, controllers: Vec::new(), parent };
             delegate(&mut hierarchy);
-            let asked =
-                fs::read_to_string(directory.path().join("cgroup.subtree_control")).unwrap();
+            let asked = fs::read_to_string(directory.path().join("cgroup.subtree_control")).unwrap();
             (asked, hierarchy.controllers)
         };
         assert_eq!(delegated("cpu hugetlb"), (String::new(), vec![]));
@@ -462,10 +394,8 @@ mod tests {
             fs::create_dir(directory.path().join(name)).unwrap();
         }
         remove_orphans(directory.path());
-        let mut left: Vec<_> = fs::read_dir(directory.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        let mut left: Vec<_> =
+            fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["another", mine.as_str()]);
     }

@@ -20,17 +20,12 @@ const DESCRIPTOR_TARGETS_MAX: RawFd = 32;
 const OPEN_ATTEMPTS_MAX: u32 = 256;
 
 fn checked(result: c_int) -> io::Result<c_int> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// The descriptor that a call returned.
 fn descriptor(result: c_long) -> io::Result<OwnedFd> {
-    let number =
-        RawFd::try_from(result).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    let number = RawFd::try_from(result).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
     checked(number)?;
     // SAFETY: the kernel has just returned it, so it is open and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
@@ -74,13 +69,7 @@ impl Process {
         let no_details = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: a null siginfo is allowed.
         unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                self.0.as_raw_fd(),
-                libc::SIGKILL,
-                no_details,
-                0,
-            )
+            libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), libc::SIGKILL, no_details, 0)
         };
     }
 
@@ -95,12 +84,7 @@ impl Process {
         let id = libc::id_t::try_from(self.0.as_raw_fd()).ok()?;
         // SAFETY: `details` is large enough, and all zeroes are a valid value of it.
         let (result, details) = unsafe {
-            let result = libc::waitid(
-                libc::P_PIDFD,
-                id,
-                details.as_mut_ptr(),
-                libc::WEXITED | libc::WNOHANG,
-            );
+            let result = libc::waitid(libc::P_PIDFD, id, details.as_mut_ptr(), libc::WEXITED | libc::WNOHANG);
             (result, details.assume_init())
         };
         checked(result).ok()?;
@@ -127,10 +111,7 @@ pub(crate) enum Ending {
 }
 
 /// Which of these can be read, or have ended. None entries are never ready.
-pub(crate) fn poll(
-    watched: &[Option<BorrowedFd<'_>>],
-    patience: Duration,
-) -> io::Result<Vec<bool>> {
+pub(crate) fn poll(watched: &[Option<BorrowedFd<'_>>], patience: Duration) -> io::Result<Vec<bool>> {
     let mut entries: Vec<libc::pollfd> = watched
         .iter()
         .map(|entry| libc::pollfd {
@@ -141,16 +122,9 @@ pub(crate) fn poll(
         })
         .collect();
     // Rounded up, so that a wait for a deadline does not spin through its last millisecond.
-    let milliseconds =
-        c_int::try_from(patience.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX);
+    let milliseconds = c_int::try_from(patience.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX);
     // SAFETY: the pointer and the length are those of one vector.
-    let result = unsafe {
-        libc::poll(
-            entries.as_mut_ptr(),
-            entries.len() as libc::nfds_t,
-            milliseconds,
-        )
-    };
+    let result = unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, milliseconds) };
     match checked(result) {
         Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
         Err(_) => Ok(vec![false; watched.len()]),
@@ -198,19 +172,13 @@ pub(crate) fn limit(pid: libc::pid_t, resource: Resource, soft: u64, hard: u64) 
         Resource::OpenFiles => libc::RLIMIT_NOFILE,
         Resource::Processes => libc::RLIMIT_NPROC,
     };
-    let mut present = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut present = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both pointers are null or of live values.
     unsafe {
         checked(libc::prlimit(pid, number, std::ptr::null(), &mut present))?;
         // A hard limit that is lower already cannot be raised, and need not be.
         let hard = hard.min(present.rlim_max);
-        let wanted = libc::rlimit {
-            rlim_cur: soft.min(hard),
-            rlim_max: hard,
-        };
+        let wanted = libc::rlimit { rlim_cur: soft.min(hard), rlim_max: hard };
         checked(libc::prlimit(pid, number, &wanted, std::ptr::null_mut()))?;
     }
     Ok(())
@@ -237,13 +205,7 @@ pub(crate) fn spawn(
     let mut sources = Vec::with_capacity(descriptors.len());
     for entry in descriptors {
         // SAFETY: no pointers.
-        let copy = unsafe {
-            libc::fcntl(
-                entry.as_raw_fd(),
-                libc::F_DUPFD_CLOEXEC,
-                DESCRIPTOR_TARGETS_MAX,
-            )
-        };
+        let copy = unsafe { libc::fcntl(entry.as_raw_fd(), libc::F_DUPFD_CLOEXEC, DESCRIPTOR_TARGETS_MAX) };
         sources.push(descriptor(copy.into())?);
     }
     let argument_pointers = pointers(arguments.iter().map(CString::as_c_str));
@@ -271,18 +233,11 @@ pub(crate) fn spawn(
 
 /// The posix_spawn family returns its error number.
 fn numbered(failure: c_int) -> io::Result<()> {
-    if failure == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(failure))
-    }
+    if failure == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(failure)) }
 }
 
 fn pointers<'a>(strings: impl Iterator<Item = &'a CStr>) -> Vec<*mut c_char> {
-    strings
-        .map(|string| string.as_ptr().cast_mut())
-        .chain([std::ptr::null_mut()])
-        .collect()
+    strings.map(|string| string.as_ptr().cast_mut()).chain([std::ptr::null_mut()]).collect()
 }
 
 struct FileActions(libc::posix_spawn_file_actions_t);
@@ -320,9 +275,7 @@ struct Attributes(libc::posix_spawnattr_t);
 impl Attributes {
     /// Rust ignores SIGPIPE, and an ignored signal would stay ignored in the program.
     fn new() -> io::Result<Attributes> {
-        let flags = libc::POSIX_SPAWN_SETSIGDEF
-            | libc::POSIX_SPAWN_SETSIGMASK
-            | libc::POSIX_SPAWN_SETPGROUP;
+        let flags = libc::POSIX_SPAWN_SETSIGDEF | libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETPGROUP;
         let mut attributes = MaybeUninit::zeroed();
         let mut signals = MaybeUninit::<libc::sigset_t>::zeroed();
         // SAFETY: each value is initialised by its first call before any other call reads it.
@@ -330,20 +283,11 @@ impl Attributes {
             numbered(libc::posix_spawnattr_init(attributes.as_mut_ptr()))?;
             let mut attributes = Attributes(attributes.assume_init());
             checked(libc::sigemptyset(signals.as_mut_ptr()))?;
-            numbered(libc::posix_spawnattr_setsigmask(
-                &mut attributes.0,
-                signals.as_ptr(),
-            ))?;
+            numbered(libc::posix_spawnattr_setsigmask(&mut attributes.0, signals.as_ptr()))?;
             checked(libc::sigfillset(signals.as_mut_ptr()))?;
-            numbered(libc::posix_spawnattr_setsigdefault(
-                &mut attributes.0,
-                signals.as_ptr(),
-            ))?;
+            numbered(libc::posix_spawnattr_setsigdefault(&mut attributes.0, signals.as_ptr()))?;
             numbered(libc::posix_spawnattr_setpgroup(&mut attributes.0, 0))?;
-            numbered(libc::posix_spawnattr_setflags(
-                &mut attributes.0,
-                flags as _,
-            ))?;
+            numbered(libc::posix_spawnattr_setflags(&mut attributes.0, flags as _))?;
             Ok(attributes)
         }
     }
@@ -383,9 +327,7 @@ pub(crate) fn open_beneath(
         };
         match descriptor(result) {
             // EAGAIN: something was renamed meanwhile, and the kernel could not prove that the path stayed inside.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => {
-                last = error
-            }
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => last = error,
             done => return done,
         }
     }
@@ -393,11 +335,7 @@ pub(crate) fn open_beneath(
 }
 
 /// Makes a directory in one that is open. `name` must be a single name.
-pub(crate) fn make_directory(
-    directory: &impl AsFd,
-    name: &CStr,
-    mode: libc::mode_t,
-) -> io::Result<()> {
+pub(crate) fn make_directory(directory: &impl AsFd, name: &CStr, mode: libc::mode_t) -> io::Result<()> {
     // SAFETY: the name ends with a zero.
     checked(unsafe { libc::mkdirat(directory.as_fd().as_raw_fd(), name.as_ptr(), mode) }).map(drop)
 }
@@ -421,12 +359,7 @@ pub(crate) fn describe(directory: &impl AsFd, name: &CStr) -> io::Result<(libc::
     let number = directory.as_fd().as_raw_fd();
     // SAFETY: the name ends with a zero; the call fills `status` or fails.
     unsafe {
-        checked(libc::fstatat(
-            number,
-            name.as_ptr(),
-            status.as_mut_ptr(),
-            libc::AT_SYMLINK_NOFOLLOW,
-        ))?;
+        checked(libc::fstatat(number, name.as_ptr(), status.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW))?;
         let status = status.assume_init();
         Ok((status.st_mode, u64::try_from(status.st_size).unwrap_or(0)))
     }

@@ -60,9 +60,7 @@ impl FromStr for Language {
     type Err = UnknownLanguage;
 
     fn from_str(name: &str) -> Result<Language, UnknownLanguage> {
-        let found = Language::ALL
-            .into_iter()
-            .find(|language| language.as_str() == name);
+        let found = Language::ALL.into_iter().find(|language| language.as_str() == name);
         found.ok_or_else(|| UnknownLanguage(name.to_owned()))
     }
 }
@@ -91,7 +89,8 @@ impl Interpreter {
             Language::Python => system_program("python3")
                 .map(|program| Interpreter { language, program, prefix: None, flags: Vec::new() })
                 .or_else(|| {
-                    let program = "import os, sys; print(os.path.realpath(sys.executable)); print(sys.base_prefix)";
+                    let program =
+                        "import os, sys; print(os.path.realpath(sys.executable)); print(sys.base_prefix)";
                     Interpreter::elsewhere(language, &ask("python3", &["-I", "-c", program])?)
                 }),
             Language::Bash => {
@@ -122,12 +121,7 @@ impl Interpreter {
         if !shown && !narrow {
             return None;
         }
-        Some(Interpreter {
-            language,
-            program,
-            prefix: (!shown).then_some(prefix),
-            flags: Vec::new(),
-        })
+        Some(Interpreter { language, program, prefix: (!shown).then_some(prefix), flags: Vec::new() })
     }
 
     pub(crate) fn code_place(&self) -> CodePlace {
@@ -163,11 +157,9 @@ impl Interpreter {
     /// Whether the interpreter says that it ended for want of memory.
     pub(crate) fn says_out_of_memory(&self, stderr: &str) -> bool {
         match self.language {
-            Language::Python => stderr
-                .trim_end()
-                .lines()
-                .last()
-                .is_some_and(|line| line.starts_with("MemoryError")),
+            Language::Python => {
+                stderr.trim_end().lines().last().is_some_and(|line| line.starts_with("MemoryError"))
+            }
             Language::Bash => stderr.contains("cannot allocate"),
             Language::Node => stderr.contains("JavaScript heap out of memory"),
         }
@@ -183,16 +175,9 @@ pub(crate) fn system_program(name: &str) -> Option<PathBuf> {
 
 /// The lines that a trusted program of the host prints. It is looked up in `PATH`.
 fn ask(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Option<Vec<String>> {
-    let answer = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    let text = answer
-        .status
-        .success()
-        .then(|| String::from_utf8(answer.stdout).ok())??;
+    let answer =
+        Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let text = answer.status.success().then(|| String::from_utf8(answer.stdout).ok())??;
     Some(text.lines().map(str::to_owned).collect())
 }
 
@@ -205,10 +190,7 @@ mod tests {
         for language in Language::ALL {
             assert_eq!(language.as_str().parse(), Ok(language));
         }
-        assert_eq!(
-            "perl".parse::<Language>(),
-            Err(UnknownLanguage("perl".to_owned()))
-        );
+        assert_eq!("perl".parse::<Language>(), Err(UnknownLanguage("perl".to_owned())));
     }
 
     #[test]
@@ -219,10 +201,7 @@ mod tests {
         };
         assert_eq!(find("/usr/bin/python3", "/usr"), Some(None));
         let version = "/root/.pyenv/versions/3.11.7";
-        assert_eq!(
-            find(&format!("{version}/bin/python3.11"), version),
-            Some(Some(PathBuf::from(version)))
-        );
+        assert_eq!(find(&format!("{version}/bin/python3.11"), version), Some(Some(PathBuf::from(version))));
         assert_eq!(find("/home/bin/python3", "/home"), None);
         assert_eq!(find("/home/someone/bin/python3", "/opt/python"), None);
     }

@@ -47,13 +47,9 @@ impl Sandbox {
     /// Everything that is missing, one line each, with what to do about it.
     pub async fn probe() -> Result<Sandbox, Unavailable> {
         let probed = tokio::task::spawn_blocking(probe::probe).await;
-        let host = probed.unwrap_or_else(|failure| {
-            Err(Unavailable::because(format!("the probe broke: {failure}")))
-        })?;
-        Ok(Sandbox {
-            host: Arc::new(host),
-            slots: Arc::new(Semaphore::new(RUNS_AT_ONCE_MAX)),
-        })
+        let host = probed
+            .unwrap_or_else(|failure| Err(Unavailable::because(format!("the probe broke: {failure}"))))?;
+        Ok(Sandbox { host: Arc::new(host), slots: Arc::new(Semaphore::new(RUNS_AT_ONCE_MAX)) })
     }
 
     /// The languages whose trial run succeeded.
@@ -75,17 +71,14 @@ impl Sandbox {
             return Err(Error::NoSuchLanguage(job.language));
         }
         if job.code.len() > CODE_BYTES_MAX {
-            return Err(Error::CodeTooLong {
-                bytes: job.code.len(),
-            });
+            return Err(Error::CodeTooLong { bytes: job.code.len() });
         }
         let slot = tokio::select! {
             biased;
             () = cancel.cancelled() => return Ok(Report::cancelled_before_it_started()),
             slot = Arc::clone(&self.slots).acquire_owned() => slot.map_err(|_| Error::Lost)?,
         };
-        let stop =
-            Arc::new(kernel::Event::new().map_err(|source| Error::start("an event", source))?);
+        let stop = Arc::new(kernel::Event::new().map_err(|source| Error::start("an event", source))?);
         // Dropping this future must end the job as surely as the token does.
         let _stop_on_drop = StopOnDrop(Arc::clone(&stop));
         let host = Arc::clone(&self.host);

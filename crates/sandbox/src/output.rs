@@ -19,12 +19,7 @@ pub(crate) struct Output {
 impl Output {
     /// `pipe` must not block.
     pub(crate) fn new(pipe: PipeReader, bytes_max: usize) -> Output {
-        Output {
-            pipe: Some(pipe),
-            kept: Vec::new(),
-            bytes_max,
-            truncated: false,
-        }
+        Output { pipe: Some(pipe), kept: Vec::new(), bytes_max, truncated: false }
     }
 
     /// None once the last writer is gone.
@@ -51,13 +46,9 @@ impl Output {
     }
 
     fn keep(&mut self, bytes: &[u8]) {
-        let room = self
-            .bytes_max
-            .saturating_sub(self.kept.len())
-            .min(bytes.len());
+        let room = self.bytes_max.saturating_sub(self.kept.len()).min(bytes.len());
         self.truncated |= room < bytes.len();
-        self.kept
-            .extend_from_slice(bytes.get(..room).unwrap_or_default());
+        self.kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
     }
 
     pub(crate) fn into_text(mut self) -> (String, bool) {
@@ -69,10 +60,7 @@ impl Output {
             let whole = self.kept.len() - last.invalid().len();
             self.kept.truncate(whole);
         }
-        (
-            String::from_utf8_lossy(&self.kept).into_owned(),
-            self.truncated,
-        )
+        (String::from_utf8_lossy(&self.kept).into_owned(), self.truncated)
     }
 }
 

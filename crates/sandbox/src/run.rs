@@ -37,25 +37,13 @@ const SIGNAL_BASE: i32 = 128;
 
 /// Runs a job in its workspace.
 pub(crate) fn run(host: &Host, job: &Job, stop: &Event) -> Result<Report, Error> {
-    let interpreter = host
-        .interpreter(job.language)
-        .ok_or(Error::NoSuchLanguage(job.language))?;
-    let unusable = |source| Error::Workspace {
-        path: job.workspace.clone(),
-        source,
-    };
+    let interpreter = host.interpreter(job.language).ok_or(Error::NoSuchLanguage(job.language))?;
+    let unusable = |source| Error::Workspace { path: job.workspace.clone(), source };
     let workspace = job.workspace.canonicalize().map_err(unusable)?;
     if !workspace.is_dir() {
         return Err(unusable(io::ErrorKind::NotADirectory.into()));
     }
-    run_in(
-        host,
-        interpreter,
-        Some(&workspace),
-        &job.code,
-        &job.limits,
-        stop,
-    )
+    run_in(host, interpreter, Some(&workspace), &job.code, &job.limits, stop)
 }
 
 /// Runs code, in an empty directory when there is no workspace.
@@ -69,20 +57,10 @@ pub(crate) fn run_in(
 ) -> Result<Report, Error> {
     let started = Instant::now();
     let failed = |what| move |source| Error::Start { what, source };
-    let invocation = Invocation::new(
-        &host.layout,
-        interpreter,
-        workspace,
-        code,
-        limits.memory_bytes,
-    )
-    .map_err(failed("the arguments"))?;
-    let mut tree =
-        Tree::start(host, invocation, limits.output_bytes).map_err(failed("bubblewrap"))?;
-    let no_groups = |source| Error::Limit {
-        what: "cgroups".to_owned(),
-        source,
-    };
+    let invocation = Invocation::new(&host.layout, interpreter, workspace, code, limits.memory_bytes)
+        .map_err(failed("the arguments"))?;
+    let mut tree = Tree::start(host, invocation, limits.output_bytes).map_err(failed("bubblewrap"))?;
+    let no_groups = |source| Error::Limit { what: "cgroups".to_owned(), source };
     let groups = host.cgroups.make(limits).map_err(no_groups)?;
     // bubblewrap goes in early, and so does what it starts later: the kernel takes milliseconds to let the first one
     // into a group, and bubblewrap is busy that long anyway.
@@ -93,14 +71,9 @@ pub(crate) fn run_in(
     };
     if let Err(error) = restrict(host, interpreter, limits, &groups, init) {
         // What is gone already cannot be limited; then bubblewrap says why.
-        return Err(if tree.init_is_gone() {
-            tree.setup_failure()
-        } else {
-            error
-        });
+        return Err(if tree.init_is_gone() { tree.setup_failure() } else { error });
     }
-    tree.release(&host.seccomp)
-        .map_err(failed("the system call filter"))?;
+    tree.release(&host.seccomp).map_err(failed("the system call filter"))?;
     let cut_short = tree.watch(&groups, limits, started + limits.wall, stop);
     let ending = tree.end()?;
     let out_of_memory = groups.ran_out_of_memory();
@@ -114,27 +87,15 @@ pub(crate) fn run_in(
         (None, Ending::Exited(code)) if !code_began => {
             return Err(Error::Setup(said(&stderr, code)));
         }
-        (None, ending) => outcome_of(ending, || {
-            out_of_memory || interpreter.says_out_of_memory(&stderr)
-        }),
+        (None, ending) => outcome_of(ending, || out_of_memory || interpreter.says_out_of_memory(&stderr)),
     };
     let truncated = stdout_truncated || stderr_truncated;
-    Ok(Report {
-        outcome,
-        stdout,
-        stderr,
-        truncated,
-        duration: started.elapsed(),
-    })
+    Ok(Report { outcome, stdout, stderr, truncated, duration: started.elapsed() })
 }
 
 fn said(stderr: &str, code: i32) -> String {
     let text = stderr.trim();
-    if text.is_empty() {
-        format!("it ended with code {code} and said nothing")
-    } else {
-        text.to_owned()
-    }
+    if text.is_empty() { format!("it ended with code {code} and said nothing") } else { text.to_owned() }
 }
 
 fn outcome_of(ending: Ending, out_of_memory: impl FnOnce() -> bool) -> Outcome {
@@ -165,38 +126,20 @@ fn restrict(
     let mut list = vec![
         (Resource::Core, 0, 0),
         // SIGXCPU first, SIGKILL a second later for code that ignores it.
-        (
-            Resource::CpuSeconds,
-            limits.cpu_seconds,
-            limits.cpu_seconds.saturating_add(1),
-        ),
+        (Resource::CpuSeconds, limits.cpu_seconds, limits.cpu_seconds.saturating_add(1)),
         (Resource::FileBytes, limits.file_bytes, limits.file_bytes),
         (Resource::OpenFiles, OPEN_FILES_MAX, OPEN_FILES_MAX),
         // Counted in the job's own user namespace; the kernel never applies it to root, for whom the cgroup is.
-        (
-            Resource::Processes,
-            processes_with_init(limits),
-            processes_with_init(limits),
-        ),
+        (Resource::Processes, processes_with_init(limits), processes_with_init(limits)),
     ];
     if !host.cgroups.limits_memory() && interpreter.bears_address_space_limit() {
-        list.push((
-            Resource::AddressSpace,
-            limits.memory_bytes,
-            limits.memory_bytes,
-        ));
+        list.push((Resource::AddressSpace, limits.memory_bytes, limits.memory_bytes));
     }
     for (resource, soft, hard) in list {
-        let named = |source| Error::Limit {
-            what: format!("{resource:?}"),
-            source,
-        };
+        let named = |source| Error::Limit { what: format!("{resource:?}"), source };
         kernel::limit(init, resource, soft, hard).map_err(named)?;
     }
-    groups.admit(init).map_err(|source| Error::Limit {
-        what: "cgroups".to_owned(),
-        source,
-    })
+    groups.admit(init).map_err(|source| Error::Limit { what: "cgroups".to_owned(), source })
 }
 
 /// bubblewrap and what runs in it. Dropping it ends them.
@@ -226,29 +169,12 @@ impl Tree {
             kernel::do_not_block(pipe)?;
         }
         gate.write_all(host.seccomp.get(..PROGRAM_HEAD_BYTES).unwrap_or_default())?;
-        let stdin = invocation
-            .stdin
-            .as_ref()
-            .map_or(nothing.as_fd(), AsFd::as_fd);
-        let mut descriptors: Vec<BorrowedFd<'_>> = vec![
-            stdin,
-            stdout_end.as_fd(),
-            stderr_end.as_fd(),
-            status_end.as_fd(),
-            gate_end.as_fd(),
-        ];
+        let stdin = invocation.stdin.as_ref().map_or(nothing.as_fd(), AsFd::as_fd);
+        let mut descriptors: Vec<BorrowedFd<'_>> =
+            vec![stdin, stdout_end.as_fd(), stderr_end.as_fd(), status_end.as_fd(), gate_end.as_fd()];
         descriptors.extend(invocation.files.iter().map(AsFd::as_fd));
-        let environment: Vec<&CStr> = invocation
-            .environment
-            .iter()
-            .map(CString::as_c_str)
-            .collect();
-        let pid = kernel::spawn(
-            &host.bubblewrap,
-            &invocation.arguments,
-            &environment,
-            &descriptors,
-        )?;
+        let environment: Vec<&CStr> = invocation.environment.iter().map(CString::as_c_str).collect();
+        let pid = kernel::spawn(&host.bubblewrap, &invocation.arguments, &environment, &descriptors)?;
         // It is a child that nobody has waited for, so the number is still its own. Should this fail, the gate
         // closes and bubblewrap gives up by itself.
         let bubblewrap = Process::open(pid)?;
@@ -271,8 +197,8 @@ impl Tree {
         let started = Instant::now();
         while started.elapsed() < SETUP_PATIENCE {
             let watched = [Some(self.status.as_fd()), Some(self.bubblewrap.as_fd())];
-            let ready = kernel::poll(&watched, SETUP_PATIENCE)
-                .map_err(|source| Error::start("a wait", source))?;
+            let ready =
+                kernel::poll(&watched, SETUP_PATIENCE).map_err(|source| Error::start("a wait", source))?;
             self.read_status();
             if let Some(pid) = first_process(&self.status_text) {
                 return Ok(self.adopt(pid).then_some(pid));
@@ -374,10 +300,7 @@ impl Tree {
                 return Err(Error::Survivors);
             }
         }
-        let ending = self
-            .bubblewrap
-            .reap()
-            .unwrap_or(Ending::Signalled(libc::SIGKILL));
+        let ending = self.bubblewrap.reap().unwrap_or(Ending::Signalled(libc::SIGKILL));
         self.ended = Some(ending);
         // Where this process is the machine's first one, orphans become its children. Otherwise this does nothing.
         let _ = self.init.as_ref().map(Process::reap);
@@ -390,9 +313,7 @@ impl Tree {
     fn read_status(&mut self) {
         let mut bytes = Vec::new();
         // It ends with "would block" or at the end; both mean that this is all for now.
-        let _ = (&self.status)
-            .take(STATUS_BYTES_MAX)
-            .read_to_end(&mut bytes);
+        let _ = (&self.status).take(STATUS_BYTES_MAX).read_to_end(&mut bytes);
         self.status_text.push_str(&String::from_utf8_lossy(&bytes));
     }
 
@@ -402,9 +323,7 @@ impl Tree {
     }
 
     fn init_is_gone(&self) -> bool {
-        self.init
-            .as_ref()
-            .is_none_or(|init| init.wait_for_end(Duration::ZERO))
+        self.init.as_ref().is_none_or(|init| init.wait_for_end(Duration::ZERO))
     }
 
     fn setup_failure(&mut self) -> Error {
@@ -434,9 +353,7 @@ fn first_process(status: &str) -> Option<libc::pid_t> {
     let (line, _) = status.split_once('\n')?;
     let (_, after) = line.split_once("\"child-pid\":")?;
     let after = after.trim_start();
-    let end = after
-        .find(|character: char| !character.is_ascii_digit())
-        .unwrap_or(after.len());
+    let end = after.find(|character: char| !character.is_ascii_digit()).unwrap_or(after.len());
     after.get(..end)?.parse().ok()
 }
 
@@ -453,29 +370,17 @@ mod tests {
     #[test]
     fn the_first_process_is_named_once_the_line_is_whole() {
         assert_eq!(first_process("{ \"child-pid\": 71"), None);
-        assert_eq!(
-            first_process("{ \"child-pid\": 71, \"net-namespace\": 5 }\n"),
-            Some(71)
-        );
+        assert_eq!(first_process("{ \"child-pid\": 71, \"net-namespace\": 5 }\n"), Some(71));
         assert_eq!(first_process("{ \"exit-code\": 0 }\n"), None);
     }
 
     #[test]
     fn an_ending_says_what_happened() {
         assert_eq!(outcome_of(Ending::Exited(3), || false), Outcome::Exited(3));
-        assert_eq!(
-            outcome_of(Ending::Exited(137), || false),
-            Outcome::Signalled(9)
-        );
-        assert_eq!(
-            outcome_of(Ending::Exited(137), || true),
-            Outcome::OutOfMemory
-        );
+        assert_eq!(outcome_of(Ending::Exited(137), || false), Outcome::Signalled(9));
+        assert_eq!(outcome_of(Ending::Exited(137), || true), Outcome::OutOfMemory);
         assert_eq!(outcome_of(Ending::Exited(0), || true), Outcome::Exited(0));
         assert_eq!(outcome_of(Ending::Exited(152), || false), Outcome::TimedOut);
-        assert_eq!(
-            outcome_of(Ending::Exited(255), || false),
-            Outcome::Exited(255)
-        );
+        assert_eq!(outcome_of(Ending::Exited(255), || false), Outcome::Exited(255));
     }
 }

@@ -6,8 +6,8 @@
 //! in memory where no filter can look, and then the C library uses clone.
 
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch, sock_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, sock_filter,
 };
 use std::collections::BTreeMap;
 
@@ -114,26 +114,17 @@ const SOCKET_FAMILIES: &[i32] = &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
 
 /// The program, as the bytes that bubblewrap reads.
 pub(crate) fn program() -> Result<Vec<u8>, seccompiler::Error> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        DENIED.iter().map(|call| (*call, Vec::new())).collect();
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = DENIED.iter().map(|call| (*call, Vec::new())).collect();
     let mut with_flags = Vec::new();
     for flag in NAMESPACE_FLAGS {
         let flag = bits(*flag);
-        with_flags.push(SeccompRule::new(vec![condition(
-            0,
-            SeccompCmpOp::MaskedEq(flag),
-            flag,
-        )?])?);
+        with_flags.push(SeccompRule::new(vec![condition(0, SeccompCmpOp::MaskedEq(flag), flag)?])?);
     }
     rules.insert(libc::SYS_clone, with_flags);
     // Writing into a terminal's input would type for whoever sits there.
     let mut terminal = Vec::new();
     for request in [libc::TIOCSTI, libc::TIOCLINUX] {
-        terminal.push(SeccompRule::new(vec![condition(
-            1,
-            SeccompCmpOp::Eq,
-            request,
-        )?])?);
+        terminal.push(SeccompRule::new(vec![condition(1, SeccompCmpOp::Eq, request)?])?);
     }
     rules.insert(libc::SYS_ioctl, terminal);
     let mut other_family = Vec::new();
@@ -142,10 +133,7 @@ pub(crate) fn program() -> Result<Vec<u8>, seccompiler::Error> {
     }
     rules.insert(libc::SYS_socket, vec![SeccompRule::new(other_family)?]);
     // Asking which personality is in force is fine (0xffff_ffff), and so is the ordinary one (0).
-    let unusual = vec![
-        condition(0, SeccompCmpOp::Ne, 0)?,
-        condition(0, SeccompCmpOp::Ne, 0xffff_ffff)?,
-    ];
+    let unusual = vec![condition(0, SeccompCmpOp::Ne, 0)?, condition(0, SeccompCmpOp::Ne, 0xffff_ffff)?];
     rules.insert(libc::SYS_personality, vec![SeccompRule::new(unusual)?]);
 
     let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
@@ -153,9 +141,7 @@ pub(crate) fn program() -> Result<Vec<u8>, seccompiler::Error> {
     let filter: BpfProgram =
         SeccompFilter::new(rules, SeccompAction::Allow, denied, architecture)?.try_into()?;
     let whole = absent_calls().into_iter().chain(filter);
-    Ok(whole
-        .flat_map(|instruction| instruction_bytes(&instruction))
-        .collect())
+    Ok(whole.flat_map(|instruction| instruction_bytes(&instruction)).collect())
 }
 
 /// Instructions that come first and answer ENOSYS. seccompiler has one action per filter, and a second filter would
@@ -167,40 +153,15 @@ fn absent_calls() -> Vec<sock_filter> {
     let absent = u32::from(SeccompAction::Errno(libc::ENOSYS.unsigned_abs()));
     let clone3 = u32::try_from(libc::SYS_clone3).unwrap_or(u32::MAX);
     let mut instructions = vec![
-        sock_filter {
-            code: LOAD_CALL_NUMBER,
-            jt: 0,
-            jf: 0,
-            k: 0,
-        },
-        sock_filter {
-            code: JUMP_IF_EQUAL,
-            jt: 0,
-            jf: 1,
-            k: clone3,
-        },
-        sock_filter {
-            code: RETURN,
-            jt: 0,
-            jf: 0,
-            k: absent,
-        },
+        sock_filter { code: LOAD_CALL_NUMBER, jt: 0, jf: 0, k: 0 },
+        sock_filter { code: JUMP_IF_EQUAL, jt: 0, jf: 1, k: clone3 },
+        sock_filter { code: RETURN, jt: 0, jf: 0, k: absent },
     ];
     #[cfg(target_arch = "x86_64")]
     {
         const JUMP_IF_AT_LEAST: u16 = 0x35;
-        instructions.push(sock_filter {
-            code: JUMP_IF_AT_LEAST,
-            jt: 0,
-            jf: 1,
-            k: X32_CALLS,
-        });
-        instructions.push(sock_filter {
-            code: RETURN,
-            jt: 0,
-            jf: 0,
-            k: absent,
-        });
+        instructions.push(sock_filter { code: JUMP_IF_AT_LEAST, jt: 0, jf: 1, k: X32_CALLS });
+        instructions.push(sock_filter { code: RETURN, jt: 0, jf: 0, k: absent });
     }
     instructions
 }
@@ -209,16 +170,7 @@ fn absent_calls() -> Vec<sock_filter> {
 fn instruction_bytes(instruction: &sock_filter) -> [u8; 8] {
     let [code_low, code_high] = instruction.code.to_ne_bytes();
     let [first, second, third, fourth] = instruction.k.to_ne_bytes();
-    [
-        code_low,
-        code_high,
-        instruction.jt,
-        instruction.jf,
-        first,
-        second,
-        third,
-        fourth,
-    ]
+    [code_low, code_high, instruction.jt, instruction.jf, first, second, third, fourth]
 }
 
 /// Only the low half of a register counts for these arguments; the kernel ignores the rest, and so must the filter.

@@ -102,27 +102,16 @@ impl Workspace {
     pub fn open(root: &Path) -> Result<Workspace, FileError> {
         let shown = root.to_string_lossy();
         let failed = FileError::of(&shown);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(DIRECTORY_MODE)
-            .create(root)
-            .map_err(&failed)?;
+        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(root).map_err(&failed)?;
         let directory = File::open(root).map_err(&failed)?;
-        kernel::open_beneath(&directory, c".", libc::O_PATH | libc::O_DIRECTORY, 0)
-            .map_err(&failed)?;
-        Ok(Workspace {
-            root: directory,
-            file_bytes_max: usize::MAX,
-        })
+        kernel::open_beneath(&directory, c".", libc::O_PATH | libc::O_DIRECTORY, 0).map_err(&failed)?;
+        Ok(Workspace { root: directory, file_bytes_max: usize::MAX })
     }
 
     /// The same, with a limit on what `write` takes.
     #[must_use]
     pub fn with_file_bytes_max(self, file_bytes_max: usize) -> Workspace {
-        Workspace {
-            file_bytes_max,
-            ..self
-        }
+        Workspace { file_bytes_max, ..self }
     }
 
     /// The first `bytes_max` bytes of a regular file, and whether there were more.
@@ -139,18 +128,13 @@ impl Workspace {
         }
         // And afterwards, since the name may lead elsewhere by now; O_NONBLOCK is for that case.
         let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
-        let file =
-            File::from(kernel::open_beneath(&self.root, &inside, flags, 0).map_err(&failed)?);
+        let file = File::from(kernel::open_beneath(&self.root, &inside, flags, 0).map_err(&failed)?);
         if !file.metadata().map_err(&failed)?.is_file() {
             return Err(FileError::NotAFile(path.to_owned()));
         }
         let mut content = Vec::new();
-        let one_more = u64::try_from(bytes_max)
-            .unwrap_or(u64::MAX)
-            .saturating_add(1);
-        file.take(one_more)
-            .read_to_end(&mut content)
-            .map_err(&failed)?;
+        let one_more = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
+        file.take(one_more).read_to_end(&mut content).map_err(&failed)?;
         let truncated = content.len() > bytes_max;
         content.truncate(bytes_max);
         Ok((content, truncated))
@@ -163,10 +147,7 @@ impl Workspace {
     /// When the content is too large, the path is bad or leads out, or a directory has that name.
     pub fn write(&self, path: &str, content: &[u8]) -> Result<(), FileError> {
         if content.len() > self.file_bytes_max {
-            return Err(FileError::TooLarge {
-                bytes: content.len(),
-                bytes_max: self.file_bytes_max,
-            });
+            return Err(FileError::TooLarge { bytes: content.len(), bytes_max: self.file_bytes_max });
         }
         let failed = FileError::of(path);
         let whole = inside(path)?;
@@ -195,16 +176,11 @@ impl Workspace {
     /// When the path is bad, leads out, or is no directory.
     pub fn list(&self, path: &str, entries_max: usize) -> Result<(Vec<Entry>, bool), FileError> {
         let failed = FileError::of(path);
-        let inside = if path.is_empty() {
-            c".".to_owned()
-        } else {
-            inside(path)?
-        };
+        let inside = if path.is_empty() { c".".to_owned() } else { inside(path)? };
         let flags = libc::O_RDONLY | libc::O_DIRECTORY;
         let directory = kernel::open_beneath(&self.root, &inside, flags, 0).map_err(&failed)?;
         // std reads directories by path only; this path is the open directory itself.
-        let names =
-            fs::read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd())).map_err(&failed)?;
+        let names = fs::read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd())).map_err(&failed)?;
         let mut smallest = std::collections::BinaryHeap::new();
         let mut truncated = false;
         for entry in names {
@@ -219,11 +195,7 @@ impl Workspace {
         let entries = smallest.into_sorted_vec().into_iter().filter_map(|name| {
             let bytes = CString::new(name.as_bytes()).ok()?;
             let (mode, size_bytes) = kernel::describe(&directory, &bytes).ok()?;
-            Some(Entry {
-                name: name.to_string_lossy().into_owned(),
-                kind: kind(mode),
-                size_bytes,
-            })
+            Some(Entry { name: name.to_string_lossy().into_owned(), kind: kind(mode), size_bytes })
         });
         Ok((entries.collect(), truncated))
     }

@@ -50,6 +50,7 @@ fn embedded(config: &Config) -> Result<Arc<dyn ChatModel>, Failure> {
 #[cfg(not(feature = "llama"))]
 fn embedded(_config: &Config) -> Result<Arc<dyn ChatModel>, Failure> {
     Err(Failure::Configuration(
-        "SA01_MODEL_URL: this build has no embedded model; build with `--features llama`, or name a server".into(),
+        "SA01_MODEL_URL: this build has no embedded model; build with `--features llama`, or name a server"
+            .into(),
     ))
 }

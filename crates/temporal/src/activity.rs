@@ -125,7 +125,8 @@ impl<S: Step> ExecutableActivity for StepActivity<S> {
         step: S,
     ) -> BoxFuture<'static, Result<Self::Output, ActivityError>> {
         Box::pin(async move {
-            let implementer = implementer.ok_or_else(|| std::io::Error::other("registered without its worker"))?;
+            let implementer =
+                implementer.ok_or_else(|| std::io::Error::other("registered without its worker"))?;
             implementer.step(&context, step).await
         })
     }
@@ -147,7 +148,8 @@ impl<W: Send + Sync + 'static> Implementer<W> {
         if closing {
             cancel.cancel();
         }
-        let body = durable::execute(step, Arc::clone(&self.worker), &self.ledger, run, ordinal, cancel.clone());
+        let body =
+            durable::execute(step, Arc::clone(&self.worker), &self.ledger, run, ordinal, cancel.clone());
         let outcome = tokio::select! {
             biased;
             outcome = body => outcome,
@@ -244,7 +246,8 @@ impl<W: durable::Worker> ExecutableActivity for Ended<W> {
         error: Option<StepError>,
     ) -> BoxFuture<'static, Result<(), ActivityError>> {
         Box::pin(async move {
-            let implementer = implementer.ok_or_else(|| std::io::Error::other("registered without its worker"))?;
+            let implementer =
+                implementer.ok_or_else(|| std::io::Error::other("registered without its worker"))?;
             let run = run_of(&context)?;
             let ended = Arc::clone(&implementer.worker).ended(run, error.map_or(Ok(()), Err));
             let never = CancellationToken::new();
@@ -256,4 +259,3 @@ impl<W: durable::Worker> ExecutableActivity for Ended<W> {
         })
     }
 }
-

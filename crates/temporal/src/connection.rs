@@ -35,7 +35,11 @@ pub(crate) enum ConnectError {
 
 impl Config {
     pub(crate) async fn connect(&self) -> Result<Client, ConnectError> {
-        let target = if self.address.contains("://") { self.address.clone() } else { format!("http://{}", self.address) };
+        let target = if self.address.contains("://") {
+            self.address.clone()
+        } else {
+            format!("http://{}", self.address)
+        };
         let connection = ConnectionOptions::new(url::Url::parse(&target)?)
             .identity(IDENTITY)
             .connect_timeout(CONNECT_TIMEOUT)

@@ -5,7 +5,8 @@ use std::{cell::Cell, fmt, future::Future, rc::Rc, time::Duration};
 use contracts::RunId;
 use platform::durable::{Durable, Step, StepError, unix_ms_of};
 use temporalio_sdk::{
-    ActivityCancellationType, ActivityOptions, TimerOptions, TimerResult, WorkflowCancellationToken, WorkflowContext,
+    ActivityCancellationType, ActivityOptions, TimerOptions, TimerResult, WorkflowCancellationToken,
+    WorkflowContext,
 };
 
 use crate::{
@@ -55,7 +56,8 @@ impl<H: Host> OnTemporal<H> {
 
     /// The run was cancelled and no worker told what became of its step: it is closed, or its result is found.
     async fn close<S: Step>(&self, ordinal: u32, step: S) -> Result<S::Output, StepError> {
-        let answer = self.ask(activity::closing_id(ordinal), step.clone(), WorkflowCancellationToken::new()).await;
+        let answer =
+            self.ask(activity::closing_id(ordinal), step.clone(), WorkflowCancellationToken::new()).await;
         answer.map_err(Unanswered::into_error)?.to(ordinal, &step)
     }
 
@@ -115,7 +117,10 @@ impl<H: Host> Durable for OnTemporal<H> {
         self.run
     }
 
-    fn step<S: Step<Worker = H::Worker>>(&self, step: S) -> impl Future<Output = Result<S::Output, StepError>> {
+    fn step<S: Step<Worker = H::Worker>>(
+        &self,
+        step: S,
+    ) -> impl Future<Output = Result<S::Output, StepError>> {
         self.run_step(self.ordinal(), step)
     }
 

@@ -7,8 +7,8 @@ use contracts::{
     engine::{EngineError, WorkflowEngine},
 };
 use temporalio_client::{
-    Client, NamespacedClient, UntypedWorkflow, WorkflowCancelOptions, WorkflowDescribeOptions, WorkflowExecutionStatus,
-    WorkflowHandle, WorkflowIdReusePolicy, WorkflowStartOptions,
+    Client, NamespacedClient, UntypedWorkflow, WorkflowCancelOptions, WorkflowDescribeOptions,
+    WorkflowExecutionStatus, WorkflowHandle, WorkflowIdReusePolicy, WorkflowStartOptions,
     errors::{WorkflowInteractionError, WorkflowStartError},
     grpc::WorkflowService,
 };
@@ -29,7 +29,10 @@ pub struct TemporalEngine {
 
 impl fmt::Debug for TemporalEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TemporalEngine").field("config", &self.config).field("workflow", &self.workflow).finish()
+        f.debug_struct("TemporalEngine")
+            .field("config", &self.config)
+            .field("workflow", &self.workflow)
+            .finish()
     }
 }
 
@@ -53,7 +56,9 @@ impl TemporalEngine {
     /// What became of a run: for sweeping up runs whose workflow ended without a word.
     pub async fn fate(&self, run: RunId) -> Result<Fate, EngineError> {
         let handle = self.handle(run).await?;
-        match bounded(handle.describe(WorkflowDescribeOptions::builder().rpc_options(call_options()).build())).await? {
+        match bounded(handle.describe(WorkflowDescribeOptions::builder().rpc_options(call_options()).build()))
+            .await?
+        {
             Ok(description) if description.status() == WorkflowExecutionStatus::Running => Ok(Fate::Running),
             Ok(_) => Ok(Fate::Closed),
             Err(WorkflowInteractionError::NotFound(_)) => Ok(Fate::Unknown),
@@ -103,7 +108,9 @@ impl WorkflowEngine for TemporalEngine {
 
     async fn cancel_turn(&self, run: RunId) -> Result<(), EngineError> {
         let handle = self.handle(run).await?;
-        match bounded(handle.cancel(WorkflowCancelOptions::builder().rpc_options(call_options()).build())).await? {
+        match bounded(handle.cancel(WorkflowCancelOptions::builder().rpc_options(call_options()).build()))
+            .await?
+        {
             Ok(()) | Err(WorkflowInteractionError::NotFound(_)) => Ok(()),
             Err(error) => Err(unavailable(error)),
         }
@@ -112,9 +119,12 @@ impl WorkflowEngine for TemporalEngine {
     async fn ready(&self) -> Result<(), EngineError> {
         let mut client = self.client().await?;
         let request = DescribeNamespaceRequest { namespace: client.namespace(), ..Default::default() };
-        bounded(WorkflowService::describe_namespace(&mut client, temporalio_client::tonic::Request::new(request)))
-            .await?
-            .map_err(unavailable)?;
+        bounded(WorkflowService::describe_namespace(
+            &mut client,
+            temporalio_client::tonic::Request::new(request),
+        ))
+        .await?
+        .map_err(unavailable)?;
         Ok(())
     }
 }
@@ -127,4 +137,3 @@ async fn bounded<T>(call: impl Future<Output = T>) -> Result<T, EngineError> {
 fn unavailable(error: impl fmt::Display) -> EngineError {
     EngineError::Unavailable(error.to_string())
 }
-

@@ -44,7 +44,9 @@ fn cut(mut message: String) -> String {
 /// The step's own outcome, if that is what the activity ended with.
 pub(crate) fn of_step(error: &ActivityExecutionError) -> Option<StepError> {
     match error.reason()? {
-        IncomingError::Application(failure) if failure.is_non_retryable() => failure.details::<StepError>().ok().flatten(),
+        IncomingError::Application(failure) if failure.is_non_retryable() => {
+            failure.details::<StepError>().ok().flatten()
+        }
         _ => None,
     }
 }

@@ -72,10 +72,15 @@ impl<H: Host> Hosted<H> {
     async fn drive(context: WorkflowContext<Self>) -> Result<(), WorkflowTermination> {
         let run = match context.workflow_id().parse() {
             Ok(run) => run,
-            Err(_) => return Err(failure::as_failure(StepError::failed("run_id", "the workflow's id is no run's")).into()),
+            Err(_) => {
+                return Err(
+                    failure::as_failure(StepError::failed("run_id", "the workflow's id is no run's")).into()
+                );
+            }
         };
         let workflow = AssertUnwindSafe(H::run(OnTemporal::new(context.clone(), run))).catch_unwind().await;
-        let outcome = workflow.unwrap_or_else(|_| Err(StepError::failed("panicked", "the workflow's code panicked")));
+        let outcome =
+            workflow.unwrap_or_else(|_| Err(StepError::failed("panicked", "the workflow's code panicked")));
         // A run that nobody is told of would hang for ever: this goes on until it is done, though the run is cancelled.
         let options = ActivityOptions::with_start_to_close_timeout(activity::ENDED_TIMEOUT)
             .heartbeat_timeout(activity::HEARTBEAT_TIMEOUT)
@@ -150,7 +155,12 @@ impl<H: Host> WorkflowImplementation for Hosted<H> {
         Box::pin(async { Err(error) })
     }
 
-    fn validate_update(&self, _: WorkflowContextView, name: &str, _: Box<dyn Any>) -> Result<(), WorkflowError> {
+    fn validate_update(
+        &self,
+        _: WorkflowContextView,
+        name: &str,
+        _: Box<dyn Any>,
+    ) -> Result<(), WorkflowError> {
         Err(unknown(name))
     }
 }

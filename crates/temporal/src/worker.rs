@@ -58,10 +58,14 @@ pub async fn run_worker<H: Host>(
                 match thread.done().await {
                     Ok(()) => {}
                     Err(Ran::Setup(error)) => return Err(Error::Setup(error)),
-                    Err(Ran::Failed(error)) => tracing::error!(error, "the workflow worker failed and is started anew"),
+                    Err(Ran::Failed(error)) => {
+                        tracing::error!(error, "the workflow worker failed and is started anew")
+                    }
                 }
             }
-            Err(error) => tracing::error!(%error, address = config.address, "the workflow server can't be reached"),
+            Err(error) => {
+                tracing::error!(%error, address = config.address, "the workflow server can't be reached")
+            }
         }
         if started.elapsed() > BACKOFF_MAX {
             backoff = BACKOFF_MIN;
@@ -143,7 +147,12 @@ fn options<H: Host>(
     Ok(options)
 }
 
-async fn poll(client: Client, options: WorkerOptions, stop: CancellationToken, halt: CancellationToken) -> Result<(), Ran> {
+async fn poll(
+    client: Client,
+    options: WorkerOptions,
+    stop: CancellationToken,
+    halt: CancellationToken,
+) -> Result<(), Ran> {
     let setup = |error: String| Ran::Setup(error);
     let runtime = RuntimeOptions::builder().heartbeat_interval(None).build().map_err(setup)?;
     let runtime = Runtime::from_current_tokio(runtime).map_err(|error| Ran::Setup(error.to_string()))?;

@@ -81,10 +81,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            file: None,
-        }
+        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), file: None }
     }
 }
 
@@ -111,10 +108,7 @@ impl EffectLedger {
             book.open(path)?;
         }
         let counts = watch::Sender::new(book.counts());
-        let shared = Arc::new(Shared {
-            book: Mutex::new(book),
-            counts,
-        });
+        let shared = Arc::new(Shared { book: Mutex::new(book), counts });
         let router = Router::new()
             .route("/effects/{class}", post(apply))
             .route("/effects", get(list))
@@ -150,21 +144,12 @@ impl EffectLedger {
     ///
     /// # Panics
     /// When they aren't within that time.
-    pub async fn wait_for(
-        &self,
-        within: Duration,
-        mut wished: impl FnMut(&Counts) -> bool,
-    ) -> Counts {
+    pub async fn wait_for(&self, within: Duration, mut wished: impl FnMut(&Counts) -> bool) -> Counts {
         let mut counts = self.shared.counts.subscribe();
         let waited = tokio::time::timeout(within, counts.wait_for(|counts| wished(counts))).await;
         match waited {
-            Ok(reached) => reached
-                .expect("the counts live as long as the ledger")
-                .clone(),
-            Err(_) => panic!(
-                "the ledger's counts are not as wished within {within:?}: {:?}",
-                self.counts()
-            ),
+            Ok(reached) => reached.expect("the counts live as long as the ledger").clone(),
+            Err(_) => panic!("the ledger's counts are not as wished within {within:?}: {:?}", self.counts()),
         }
     }
 }
@@ -197,11 +182,7 @@ enum Outcome {
 
 impl Book {
     fn open(&mut self, path: &FilePath) -> io::Result<()> {
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(path)?;
+        let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         for line in BufReader::new(&file).lines() {
             self.remember(serde_json::from_str(&line?)?);
         }
@@ -211,8 +192,7 @@ impl Book {
 
     fn remember(&mut self, effect: Effect) {
         if let Some(key) = &effect.key {
-            self.by_key
-                .insert((effect.class.clone(), key.clone()), self.effects.len());
+            self.by_key.insert((effect.class.clone(), key.clone()), self.effects.len());
         }
         self.effects.push(effect);
     }
@@ -228,12 +208,7 @@ impl Book {
                 Outcome::Conflict
             });
         }
-        let effect = Effect {
-            number: self.effects.len() as u64 + 1,
-            class,
-            key,
-            cause,
-        };
+        let effect = Effect { number: self.effects.len() as u64 + 1, class, key, cause };
         if let Some(file) = &mut self.file {
             let mut line = serde_json::to_vec(&effect)?;
             line.push(b'\n');
@@ -278,11 +253,7 @@ async fn apply(
         None => None,
         Some(Ok(key)) if !key.is_empty() => Some(key.to_owned()),
         Some(_) => {
-            return (
-                StatusCode::BAD_REQUEST,
-                "Idempotency-Key is not readable text",
-            )
-                .into_response();
+            return (StatusCode::BAD_REQUEST, "Idempotency-Key is not readable text").into_response();
         }
     };
     shared.counts.send_modify(|counts| counts.requests += 1);
@@ -302,17 +273,13 @@ async fn apply(
     pause(pauses.after_ms).await;
     match outcome {
         Ok(Outcome::Applied(effect)) => (StatusCode::CREATED, Json(effect)).into_response(),
-        Ok(Outcome::Replayed(effect)) => (
-            StatusCode::CREATED,
-            [("idempotent-replayed", "true")],
-            Json(effect),
-        )
-            .into_response(),
-        Ok(Outcome::Conflict) => (
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "this Idempotency-Key was used with another body",
-        )
-            .into_response(),
+        Ok(Outcome::Replayed(effect)) => {
+            (StatusCode::CREATED, [("idempotent-replayed", "true")], Json(effect)).into_response()
+        }
+        Ok(Outcome::Conflict) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "this Idempotency-Key was used with another body")
+                .into_response()
+        }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

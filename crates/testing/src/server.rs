@@ -23,31 +23,23 @@ impl Server {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                runtime.block_on(async {
-                    let listener = tokio::net::TcpListener::from_std(listener)
-                        .expect("a bound listener joins the runtime")
-                        .tap_io(|stream| {
-                            // Small frames would wait for acknowledgements otherwise; without it they are only slower.
-                            stream.set_nodelay(true).ok();
-                        });
-                    tokio::select! {
-                        _ = axum::serve(listener, router) => {}
-                        _ = stopped => {}
-                    }
-                });
-            })?;
-        Ok(Self {
-            address,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener)
+                    .expect("a bound listener joins the runtime")
+                    .tap_io(|stream| {
+                        // Small frames would wait for acknowledgements otherwise; without it they are only slower.
+                        stream.set_nodelay(true).ok();
+                    });
+                tokio::select! {
+                    _ = axum::serve(listener, router) => {}
+                    _ = stopped => {}
+                }
+            });
+        })?;
+        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

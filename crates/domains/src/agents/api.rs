@@ -37,7 +37,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { steps_max: 20, tokens_max: 500_000, output_tokens_max: 1024, cost_micros_max: None, wall_clock_s: 600 }
+        Self {
+            steps_max: 20,
+            tokens_max: 500_000,
+            output_tokens_max: 1024,
+            cost_micros_max: None,
+            wall_clock_s: 600,
+        }
     }
 }
 

@@ -18,10 +18,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{api::Agent, context, store::{self, ToolCall}, turn::Reply};
+use super::{
+    api::Agent,
+    context,
+    store::{self, ToolCall},
+    turn::Reply,
+};
 use crate::{
     App, agents,
-    conversations::{self, journal::{self, NewMessage, Run, RunState}},
+    conversations::{
+        self,
+        journal::{self, NewMessage, Run, RunState},
+    },
     models::{self, Charge, OverBudget, Price},
 };
 
@@ -120,7 +128,10 @@ impl Call {
             output_tokens: u64::from(output_tokens_max),
         };
         if run.usage.input_tokens + run.usage.output_tokens + most.input_tokens > agent.limits.tokens_max {
-            return Err(StepError::failed("tokens_exceeded", "The turn has used the tokens that its agent allows."));
+            return Err(StepError::failed(
+                "tokens_exceeded",
+                "The turn has used the tokens that its agent allows.",
+            ));
         }
         let charge = Charge {
             tenant: run.tenant,
@@ -241,7 +252,8 @@ impl Call {
     /// The real usage where the server told it, else an upper estimate of what was heard.
     fn usage(&self, app: &App, answer: &Answer) -> Usage {
         answer.usage.unwrap_or_else(|| {
-            let arguments: u32 = answer.tools.iter().map(|call| app.model.count_tokens(&call.arguments)).sum();
+            let arguments: u32 =
+                answer.tools.iter().map(|call| app.model.count_tokens(&call.arguments)).sum();
             Usage {
                 input_tokens: u64::from(self.input_tokens),
                 output_tokens: u64::from(app.model.count_tokens(&answer.text) + arguments),
@@ -250,7 +262,12 @@ impl Call {
     }
 
     /// Commits the answer, its cost, its tool calls and the step, all at once.
-    async fn record(self, app: &App, attempt: Attempt, mut answer: Answer) -> Result<Completed<Reply>, StepError> {
+    async fn record(
+        self,
+        app: &App,
+        attempt: Attempt,
+        mut answer: Answer,
+    ) -> Result<Completed<Reply>, StepError> {
         let usage = self.usage(app, &answer);
         let cost = self.price.cost(usage);
         metrics::counter!("chat_tokens_total").increment(usage.input_tokens + usage.output_tokens);
@@ -330,7 +347,8 @@ impl Call {
     /// Settles a call that failed at what was heard of it, and says whether another try may help.
     async fn give_up(&self, attempt: &Attempt, failure: Failure) -> Result<StepError, StepError> {
         let Failure { error, heard } = failure;
-        let refused = matches!(error, ModelError::Refused(_) | ModelError::Unavailable(_)) && heard.text.is_empty();
+        let refused =
+            matches!(error, ModelError::Refused(_) | ModelError::Unavailable(_)) && heard.text.is_empty();
         // What a provider took in before it broke off is charged, at most as much as was held.
         let cost = if refused { 0 } else { self.reserved };
         let (run, charge) = (self.run.id, self.charge);
@@ -375,5 +393,8 @@ fn over_budget(over: OverBudget) -> StepError {
         OverBudget::Run => "The turn's own cost limit",
         OverBudget::TenantOrUser => "The tenant's or the user's budget",
     };
-    StepError::failed("budget_exceeded", format!("{whose} has no room for this call. An administrator can raise it."))
+    StepError::failed(
+        "budget_exceeded",
+        format!("{whose} has no room for this call. An administrator can raise it."),
+    )
 }

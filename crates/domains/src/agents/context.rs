@@ -42,7 +42,8 @@ pub(super) fn fit(
     let system = ChatMessage::text(Role::System, prompt);
     let room = room.checked_sub(cost(model, &system))?;
 
-    let mut own_messages: Vec<ChatMessage> = with_results(transcript.iter().filter(|message| message.run == own));
+    let mut own_messages: Vec<ChatMessage> =
+        with_results(transcript.iter().filter(|message| message.run == own));
     let mut cut = false;
     let mut own_cost: u32 = own_messages.iter().map(|message| cost(model, message)).sum();
     for index in 0..own_messages.len() {
@@ -95,8 +96,14 @@ fn shorten(content: &mut String) -> bool {
     true
 }
 
-fn runs_newest_first(transcript: &[TranscriptMessage], own: RunId) -> impl Iterator<Item = &[TranscriptMessage]> {
-    transcript.chunk_by(|a, b| a.run == b.run).rev().filter(move |run| run.first().is_some_and(|message| message.run != own))
+fn runs_newest_first(
+    transcript: &[TranscriptMessage],
+    own: RunId,
+) -> impl Iterator<Item = &[TranscriptMessage]> {
+    transcript
+        .chunk_by(|a, b| a.run == b.run)
+        .rev()
+        .filter(move |run| run.first().is_some_and(|message| message.run != own))
 }
 
 /// Messages of one run, each tool call followed by a result.

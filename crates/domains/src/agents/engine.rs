@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use contracts::{RunId, engine::{EngineError, WorkflowEngine}};
+use contracts::{
+    RunId,
+    engine::{EngineError, WorkflowEngine},
+};
 use platform::durable::Engine;
 
 use super::turn;

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     App,
-    conversations::{self, journal::{self, RunState}},
+    conversations::{
+        self,
+        journal::{self, RunState},
+    },
     models,
 };
 
@@ -41,7 +44,8 @@ impl Step for Finish {
                     if self.code == StepError::Cancelled.code() {
                         journal::finish(tx, run_id, RunState::Cancelled, None).await?;
                     } else {
-                        journal::finish(tx, run_id, RunState::Failed, Some((&self.code, &self.message))).await?;
+                        journal::finish(tx, run_id, RunState::Failed, Some((&self.code, &self.message)))
+                            .await?;
                     }
                     faults::point("finish_before_commit");
                     Ok(())

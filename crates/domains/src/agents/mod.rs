@@ -17,8 +17,8 @@ pub use call_model::CallModel;
 pub use engine::EmbeddedTurns;
 pub use finish::Finish;
 pub use run_tool::RunTool;
-pub(crate) use service::{find, get};
 pub use service::ensure_default;
+pub(crate) use service::{find, get};
 pub use turn::turn;
 
 use crate::Domain;

@@ -2,7 +2,10 @@
 //!
 //! Whatever goes wrong with a call is told to the model and the turn goes on; only the ledger's own failures end it.
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use contracts::{
     Caller, MessageId, ToolCallId,
@@ -97,7 +100,8 @@ async fn decide(app: &App, run: &Run, call: &ToolCall) -> Result<(Request, Decis
     let request = Request::new(&caller, "tool:execute", Resource::new("tool", &call.tool))
         .with_context(json!({ "agent_tools": agent.tools }));
     let decision = app.policy.decide(&request);
-    metrics::counter!("tool_executor_policy_decisions_total", "effect" => decision.effect.as_str()).increment(1);
+    metrics::counter!("tool_executor_policy_decisions_total", "effect" => decision.effect.as_str())
+        .increment(1);
     Ok((request, decision))
 }
 
@@ -149,7 +153,13 @@ async fn begin(
     Ok(begun)
 }
 
-async fn call_tool(app: &App, tool: &dyn Tool, record: &Record, attempt: &Attempt, arguments: Value) -> Outcome {
+async fn call_tool(
+    app: &App,
+    tool: &dyn Tool,
+    record: &Record,
+    attempt: &Attempt,
+    arguments: Value,
+) -> Outcome {
     let (tenant, conversation) = (record.run.tenant, record.run.conversation);
     let call = tools::Call {
         tenant,
@@ -223,7 +233,10 @@ impl Record {
         let arguments: Value =
             serde_json::from_str(&self.call.arguments).unwrap_or_else(|_| json!(self.call.arguments));
         vec![
-            ("tool.start", json!({ "call_id": self.call.id, "tool": self.call.tool, "arguments": arguments })),
+            (
+                "tool.start",
+                json!({ "call_id": self.call.id, "tool": self.call.tool, "arguments": arguments }),
+            ),
             (
                 "policy.decision",
                 json!({

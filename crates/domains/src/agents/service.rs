@@ -8,13 +8,17 @@ use platform::{
 };
 use serde_json::json;
 
-use super::{api::{Agent, AgentChange, Limits, NewAgent}, store};
+use super::{
+    api::{Agent, AgentChange, Limits, NewAgent},
+    store,
+};
 use crate::{App, audit, authority, authority::Denied};
 
 const DEFAULT_SLUG: &str = "default";
 const DEFAULT_PROMPT: &str = include_str!("../../../../prompts/default.md");
 /// The default agent's tools.
-const DEFAULT_TOOLS: [&str; 6] = ["code_execute", "file_list", "file_read", "file_write", "http_fetch", "timestamp"];
+const DEFAULT_TOOLS: [&str; 6] =
+    ["code_execute", "file_list", "file_read", "file_write", "http_fetch", "timestamp"];
 
 const SLUG_CHARS_MAX: usize = 64;
 const NAME_CHARS_MAX: usize = 200;
@@ -37,14 +41,22 @@ pub(super) enum Error {
 }
 
 /// Finds an agent by slug or id.
-pub(crate) async fn find(connection: &impl Sql, tenant: TenantId, agent: &str) -> Result<Option<Agent>, StoreError> {
+pub(crate) async fn find(
+    connection: &impl Sql,
+    tenant: TenantId,
+    agent: &str,
+) -> Result<Option<Agent>, StoreError> {
     match agent.parse() {
         Ok(id) => get(connection, tenant, id).await,
         Err(_) => store::by_slug(connection, tenant, agent).await,
     }
 }
 
-pub(crate) async fn get(connection: &impl Sql, tenant: TenantId, id: AgentId) -> Result<Option<Agent>, StoreError> {
+pub(crate) async fn get(
+    connection: &impl Sql,
+    tenant: TenantId,
+    id: AgentId,
+) -> Result<Option<Agent>, StoreError> {
     store::by_id(connection, tenant, id).await
 }
 
@@ -57,7 +69,8 @@ pub async fn ensure_default(database: &Database, tenant: TenantId) -> Result<(),
     #[cfg_attr(not(feature = "faults"), expect(unused_mut, reason = "a test build adds its tools"))]
     let mut tools = DEFAULT_TOOLS.map(str::to_owned).to_vec();
     #[cfg(feature = "faults")]
-    tools.extend(["fx_repeatable", "fx_transactional", "fx_idempotent", "fx_at_most_once"].map(str::to_owned));
+    tools
+        .extend(["fx_repeatable", "fx_transactional", "fx_idempotent", "fx_at_most_once"].map(str::to_owned));
     let agent = Agent {
         id: AgentId::new(),
         slug: DEFAULT_SLUG.into(),
@@ -119,7 +132,12 @@ pub(super) async fn create(app: &App, caller: &Caller, new: NewAgent) -> Result<
         .await
 }
 
-pub(super) async fn update(app: &App, caller: &Caller, agent: &str, change: AgentChange) -> Result<Agent, Error> {
+pub(super) async fn update(
+    app: &App,
+    caller: &Caller,
+    agent: &str,
+    change: AgentChange,
+) -> Result<Agent, Error> {
     let permit = authority::require(app, caller, "agent:update", Resource::new("agent", agent)).await?;
     let mut agent = find(app.database.read(), caller.tenant, agent).await?.ok_or(Error::NotFound)?;
     agent.name = change.name.unwrap_or(agent.name);

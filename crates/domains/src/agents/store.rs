@@ -72,8 +72,15 @@ pub(super) async fn insert(tx: &Tx, tenant: TenantId, agent: &Agent) -> Result<(
         "INSERT INTO agents (id, tenant_id, slug, name, prompt, tools, limits, created_at, updated_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         params![
-            agent.id, tenant, agent.slug.as_str(), agent.name.as_str(), agent.prompt.as_str(), text(&agent.tools)?,
-            text(&agent.limits)?, agent.created_at.0, agent.updated_at.0
+            agent.id,
+            tenant,
+            agent.slug.as_str(),
+            agent.name.as_str(),
+            agent.prompt.as_str(),
+            text(&agent.tools)?,
+            text(&agent.limits)?,
+            agent.created_at.0,
+            agent.updated_at.0
         ],
     )
     .await?;
@@ -85,8 +92,13 @@ pub(super) async fn update(tx: &Tx, tenant: TenantId, agent: &Agent) -> Result<(
         "UPDATE agents SET name = $1, prompt = $2, tools = $3, limits = $4, updated_at = $5
          WHERE id = $6 AND tenant_id = $7",
         params![
-            agent.name.as_str(), agent.prompt.as_str(), text(&agent.tools)?, text(&agent.limits)?,
-            agent.updated_at.0, agent.id, tenant
+            agent.name.as_str(),
+            agent.prompt.as_str(),
+            text(&agent.tools)?,
+            text(&agent.limits)?,
+            agent.updated_at.0,
+            agent.id,
+            tenant
         ],
     )
     .await?;
@@ -99,17 +111,29 @@ macro_rules! select {
     };
 }
 
-pub(super) async fn by_slug(connection: &impl Sql, tenant: TenantId, slug: &str) -> Result<Option<Agent>, Error> {
+pub(super) async fn by_slug(
+    connection: &impl Sql,
+    tenant: TenantId,
+    slug: &str,
+) -> Result<Option<Agent>, Error> {
     let row = connection.one(select!("WHERE tenant_id = $1 AND slug = $2"), params![tenant, slug]).await?;
     row.as_ref().map(agent).transpose()
 }
 
-pub(super) async fn by_id(connection: &impl Sql, tenant: TenantId, id: AgentId) -> Result<Option<Agent>, Error> {
+pub(super) async fn by_id(
+    connection: &impl Sql,
+    tenant: TenantId,
+    id: AgentId,
+) -> Result<Option<Agent>, Error> {
     let row = connection.one(select!("WHERE tenant_id = $1 AND id = $2"), params![tenant, id]).await?;
     row.as_ref().map(agent).transpose()
 }
 
-pub(super) async fn page(connection: &impl Sql, tenant: TenantId, page: &PageRequest) -> Result<Vec<Agent>, Error> {
+pub(super) async fn page(
+    connection: &impl Sql,
+    tenant: TenantId,
+    page: &PageRequest,
+) -> Result<Vec<Agent>, Error> {
     let after = page.after.clone().unwrap_or_default();
     let sql = select!("WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3");
     connection.all(sql, params![tenant, after, page.rows_wanted()]).await?.iter().map(agent).collect()
@@ -126,7 +150,11 @@ pub(super) async fn insert_call(tx: &Tx, call: &ToolCall) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) async fn find_call(connection: &impl Sql, run: RunId, id: ToolCallId) -> Result<Option<ToolCall>, Error> {
+pub(super) async fn find_call(
+    connection: &impl Sql,
+    run: RunId,
+    id: ToolCallId,
+) -> Result<Option<ToolCall>, Error> {
     let row = connection
         .one(
             "SELECT id, tenant_id, run_id, model_call_id, tool, arguments FROM tool_calls WHERE id = $1 AND run_id = $2",
@@ -146,7 +174,12 @@ pub(super) async fn find_call(connection: &impl Sql, run: RunId, id: ToolCallId)
     .transpose()
 }
 
-pub(super) async fn finish_call(tx: &Tx, id: ToolCallId, status: &str, duration_ms: i64) -> Result<(), Error> {
+pub(super) async fn finish_call(
+    tx: &Tx,
+    id: ToolCallId,
+    status: &str,
+    duration_ms: i64,
+) -> Result<(), Error> {
     let sql = "UPDATE tool_calls SET status = $1, duration_ms = $2 WHERE id = $3";
     tx.run(sql, params![status, duration_ms, id]).await?;
     Ok(())

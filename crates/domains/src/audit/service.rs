@@ -69,7 +69,11 @@ pub(super) enum ListError {
     Store(#[from] Error),
 }
 
-pub(super) async fn list(app: &App, caller: &Caller, page: &PageRequest) -> Result<Page<AuditEntry>, ListError> {
+pub(super) async fn list(
+    app: &App,
+    caller: &Caller,
+    page: &PageRequest,
+) -> Result<Page<AuditEntry>, ListError> {
     authority::require(app, caller, "audit:read", Resource::any("audit")).await?;
     let rows = store::page(app.database.read(), caller.tenant, page).await?;
     Ok(page.page(rows, |entry| entry.id.clone()))

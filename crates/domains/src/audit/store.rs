@@ -45,7 +45,11 @@ pub(super) async fn insert(tx: &Tx, entry: &Entry) -> Result<(), Error> {
 }
 
 /// Newest first.
-pub(super) async fn page(connection: &impl Sql, tenant: TenantId, page: &PageRequest) -> Result<Vec<AuditEntry>, Error> {
+pub(super) async fn page(
+    connection: &impl Sql,
+    tenant: TenantId,
+    page: &PageRequest,
+) -> Result<Vec<AuditEntry>, Error> {
     // Ids are hexadecimal, so `g` is after them all.
     let before = page.after.clone().unwrap_or_else(|| "g".into());
     let rows = connection

@@ -8,7 +8,10 @@ use contracts::{ConversationId, RunId};
 use platform::{database::Error, durable::unix_ms};
 use tokio_util::sync::CancellationToken;
 
-use super::{journal::{self, RunState}, store};
+use super::{
+    journal::{self, RunState},
+    store,
+};
 use crate::{App, models};
 
 /// How often runs are looked for that nobody started.
@@ -64,7 +67,8 @@ async fn pick_up(app: &App, started_before: i64) -> Result<(), Error> {
     let now = unix_ms();
     for run in store::runs::at_work(app.database.read()).await? {
         if now > run.deadline.saturating_add(LOST_MS) {
-            fail_lost(app, run.id, "lost", "The run was still at work long after its time and was given up.").await;
+            fail_lost(app, run.id, "lost", "The run was still at work long after its time and was given up.")
+                .await;
             continue;
         }
         if run.started_at.is_none_or(|at| at < started_before) {

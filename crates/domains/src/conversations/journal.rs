@@ -166,12 +166,23 @@ pub(crate) async fn emit(tx: &Tx, run: RunId, kind: &str, payload: &Value) -> Re
     store::events::append(tx, run, kind, payload, unix_ms()).await
 }
 
-pub(crate) async fn add_usage(tx: &Tx, run: RunId, usage: Usage, cost: u64, context_cut: bool) -> Result<(), Error> {
+pub(crate) async fn add_usage(
+    tx: &Tx,
+    run: RunId,
+    usage: Usage,
+    cost: u64,
+    context_cut: bool,
+) -> Result<(), Error> {
     store::runs::add_usage(tx, run, usage, cost, context_cut).await
 }
 
 /// Ends a run, once, and tells its stream. `problem` is a code and what to do about it.
-pub(crate) async fn finish(tx: &Tx, run: RunId, state: RunState, problem: Option<(&str, &str)>) -> Result<(), Error> {
+pub(crate) async fn finish(
+    tx: &Tx,
+    run: RunId,
+    state: RunState,
+    problem: Option<(&str, &str)>,
+) -> Result<(), Error> {
     let Some(ended) = store::runs::finish(tx, run, state, problem, unix_ms()).await? else { return Ok(()) };
     if state == RunState::Failed
         && let Some((code, message)) = problem

@@ -30,7 +30,9 @@ pub(super) enum Error {
     NoSuchAgent,
     #[error("expected 1 to {MESSAGE_BYTES_MAX} bytes of text")]
     BadContent,
-    #[error("{QUEUED_RUNS_MAX} messages wait in this conversation already: let some be answered, or cancel some")]
+    #[error(
+        "{QUEUED_RUNS_MAX} messages wait in this conversation already: let some be answered, or cancel some"
+    )]
     TooManyQueued,
     #[error(transparent)]
     Denied(#[from] Denied),
@@ -40,9 +42,16 @@ pub(super) enum Error {
     Store(#[from] StoreError),
 }
 
-pub(super) async fn create(app: &App, caller: &Caller, new: NewConversation, guard: Guard) -> Result<Conversation, Error> {
-    let permit = authority::require(app, caller, "conversation:create", Resource::any("conversation")).await?;
-    let agent = agents::find(app.database.read(), caller.tenant, &new.agent).await?.ok_or(Error::NoSuchAgent)?;
+pub(super) async fn create(
+    app: &App,
+    caller: &Caller,
+    new: NewConversation,
+    guard: Guard,
+) -> Result<Conversation, Error> {
+    let permit =
+        authority::require(app, caller, "conversation:create", Resource::any("conversation")).await?;
+    let agent =
+        agents::find(app.database.read(), caller.tenant, &new.agent).await?.ok_or(Error::NoSuchAgent)?;
     let conversation = Conversation {
         id: ConversationId::new(),
         agent_id: agent.id,
@@ -67,7 +76,11 @@ pub(super) async fn create(app: &App, caller: &Caller, new: NewConversation, gua
         .await
 }
 
-pub(super) async fn list(app: &App, caller: &Caller, page: &PageRequest) -> Result<Page<Conversation>, Error> {
+pub(super) async fn list(
+    app: &App,
+    caller: &Caller,
+    page: &PageRequest,
+) -> Result<Page<Conversation>, Error> {
     authority::require(app, caller, "conversation:read", Resource::any("conversation")).await?;
     let rows = store::page(app.database.read(), caller.tenant, page).await?;
     Ok(page.page(rows, |conversation| conversation.id.to_string()))
@@ -78,7 +91,12 @@ pub(super) async fn get(app: &App, caller: &Caller, id: ConversationId) -> Resul
     store::find(app.database.read(), caller.tenant, id).await?.ok_or(Error::NotFound)
 }
 
-pub(super) async fn messages(app: &App, caller: &Caller, id: ConversationId, page: &PageRequest) -> Result<Page<Message>, Error> {
+pub(super) async fn messages(
+    app: &App,
+    caller: &Caller,
+    id: ConversationId,
+    page: &PageRequest,
+) -> Result<Page<Message>, Error> {
     authority::require(app, caller, "conversation:view_history", Resource::new("conversation", id)).await?;
     store::find(app.database.read(), caller.tenant, id).await?.ok_or(Error::NotFound)?;
     let rows = store::messages(app.database.read(), id, page).await?;

@@ -21,7 +21,11 @@ const SILENCE_MAX_MS: i64 = 60 * 60 * 1000;
 const DONE: &str = "run.done";
 
 /// Streams what comes after event `after` and ends after `run.done`.
-pub(super) fn events(app: Arc<App>, run: RunId, after: i64) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+pub(super) fn events(
+    app: Arc<App>,
+    run: RunId,
+    after: i64,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let stream = async_stream::stream! {
         let mut listener = app.hub.listen(run);
         let mut seen = after;

@@ -55,7 +55,11 @@ impl Sessions {
 }
 
 /// Puts the [`Caller`] into the request, or answers 401.
-pub async fn require_caller(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Result<Response, Problem> {
+pub async fn require_caller(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
     if !PUBLIC.contains(&request.uri().path()) {
         let caller = authenticate(&app, request.headers().get(header::AUTHORIZATION)).await?;
         request.extensions_mut().insert(caller);
@@ -75,7 +79,8 @@ async fn authenticate(app: &App, header: Option<&header::HeaderValue>) -> Result
         return Ok(caller);
     }
     let now = unix_ms();
-    let found = store::valid_key(app.database.read(), &hash, now).await?.ok_or_else(Problem::unauthenticated)?;
+    let found =
+        store::valid_key(app.database.read(), &hash, now).await?.ok_or_else(Problem::unauthenticated)?;
     let roles = permissions::roles_of(app.database.read(), found.tenant, found.user).await?;
     let caller = Caller { tenant: found.tenant, user: found.user, roles, scopes: found.scopes };
     app.sessions.put(hash, caller.clone());

@@ -8,8 +8,8 @@ mod authenticate;
 mod service;
 mod store;
 
-pub use authenticate::{Authenticated, require_caller};
 pub(crate) use authenticate::Sessions;
+pub use authenticate::{Authenticated, require_caller};
 pub(crate) use service::is_member;
 pub use service::{Error, NewKey, create_admin, create_key_for_email, ensure_user};
 

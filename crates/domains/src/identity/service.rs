@@ -11,7 +11,10 @@ use platform::{
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::{api::{ApiKey, CreateApiKey}, store};
+use super::{
+    api::{ApiKey, CreateApiKey},
+    store,
+};
 use crate::{App, audit, authority, authority::Denied, models, permissions, tenants};
 
 /// What every key begins with, so that a leaked one is recognised.
@@ -58,7 +61,11 @@ pub(super) fn hash_of(app: &App, key: &str) -> String {
     app.config.keys.mac("api_key", key)
 }
 
-pub(crate) async fn is_member(connection: &impl Sql, tenant: TenantId, user: UserId) -> Result<bool, StoreError> {
+pub(crate) async fn is_member(
+    connection: &impl Sql,
+    tenant: TenantId,
+    user: UserId,
+) -> Result<bool, StoreError> {
     store::is_member(connection, tenant, user).await
 }
 
@@ -105,18 +112,25 @@ pub async fn create_key_for_email(
     new: NewKey,
 ) -> Result<SecretString, Error> {
     let tenant = tenants::default_tenant(database).await?;
-    let user = store::user_by_email(database.read(), &checked_email(email)?).await?.ok_or(Error::NoSuchUser)?;
+    let user =
+        store::user_by_email(database.read(), &checked_email(email)?).await?.ok_or(Error::NoSuchUser)?;
     let (key, row) = make_key(config, tenant, user, &new)?;
     database.write(move |tx| Box::pin(async move { store::insert_key(tx, &row).await })).await?;
     Ok(key)
 }
 
-fn make_key(config: &Config, tenant: TenantId, user: UserId, new: &NewKey) -> Result<(SecretString, store::NewKeyRow), Error> {
+fn make_key(
+    config: &Config,
+    tenant: TenantId,
+    user: UserId,
+    new: &NewKey,
+) -> Result<(SecretString, store::NewKeyRow), Error> {
     let token = secrets::random_token();
     let prefix: String = token.expose_secret().chars().take(PREFIX_CHARS).collect();
     let key = SecretString::from(format!("{KEY_MARK}{}", token.expose_secret()));
     let now = unix_ms();
-    let lifetime_ms = new.lifetime_s.map(|seconds| i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX));
+    let lifetime_ms =
+        new.lifetime_s.map(|seconds| i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX));
     let scopes = if new.scopes.is_empty() { vec!["*".to_owned()] } else { new.scopes.clone() };
     let row = store::NewKeyRow {
         id: ApiKeyId::new(),
@@ -135,9 +149,15 @@ fn make_key(config: &Config, tenant: TenantId, user: UserId, new: &NewKey) -> Re
 fn checked_email(email: &str) -> Result<String, Error> {
     let email = email.trim().to_lowercase();
     let good = email.len() <= EMAIL_CHARS_MAX
-        && email.split_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'))
+        && email
+            .split_once('@')
+            .is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'))
         && !email.chars().any(|c| c.is_whitespace() || c.is_control());
-    if good { Ok(email) } else { Err(Error::Invalid("email", "expected an address, as in ada@example.org".into())) }
+    if good {
+        Ok(email)
+    } else {
+        Err(Error::Invalid("email", "expected an address, as in ada@example.org".into()))
+    }
 }
 
 /// Notes, now and then and beside the request, that a key was used.
@@ -147,7 +167,8 @@ pub(super) fn note_use(app: &App, key: ApiKeyId, last_used_at: Option<i64>, now:
     }
     let database = app.database.clone();
     tokio::spawn(async move {
-        let noted = database.write(move |tx| Box::pin(async move { store::touch_key(tx, key, now).await })).await;
+        let noted =
+            database.write(move |tx| Box::pin(async move { store::touch_key(tx, key, now).await })).await;
         if let Err(error) = noted {
             tracing::warn!(%error, "the use of an API key was not noted");
         }
@@ -160,12 +181,19 @@ pub(super) async fn list_keys(app: &App, caller: &Caller, page: &PageRequest) ->
     Ok(page.page(rows, |key| key.id.to_string()))
 }
 
-pub(super) async fn create_key(app: &App, caller: &Caller, new: CreateApiKey) -> Result<(ApiKey, SecretString), Error> {
+pub(super) async fn create_key(
+    app: &App,
+    caller: &Caller,
+    new: CreateApiKey,
+) -> Result<(ApiKey, SecretString), Error> {
     let permit = authority::require(app, caller, "apikey:create", Resource::any("apikey")).await?;
     let all = caller.scopes.iter().any(|scope| scope == "*");
     let scopes = if new.scopes.is_empty() { caller.scopes.clone() } else { new.scopes };
     if !all && !scopes.iter().all(|scope| caller.scopes.contains(scope)) {
-        return Err(Error::Invalid("scopes", "a key can't be given more than the key that makes it has".into()));
+        return Err(Error::Invalid(
+            "scopes",
+            "a key can't be given more than the key that makes it has".into(),
+        ));
     }
     let new = NewKey { name: new.name, scopes, lifetime_s: new.lifetime_s };
     let (key, row) = make_key(&app.config, caller.tenant, caller.user, &new)?;

@@ -92,8 +92,15 @@ pub(super) async fn insert_key(tx: &Tx, key: &NewKeyRow) -> Result<(), Error> {
         "INSERT INTO api_keys (id, tenant_id, user_id, name, prefix, hash, scopes, created_at, expires_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         params![
-            key.id, key.tenant, key.user, key.name.as_str(), key.prefix.as_str(), key.hash.as_str(), scopes,
-            key.created_at, key.expires_at
+            key.id,
+            key.tenant,
+            key.user,
+            key.name.as_str(),
+            key.prefix.as_str(),
+            key.hash.as_str(),
+            scopes,
+            key.created_at,
+            key.expires_at
         ],
     )
     .await?;
@@ -101,7 +108,11 @@ pub(super) async fn insert_key(tx: &Tx, key: &NewKeyRow) -> Result<(), Error> {
 }
 
 /// The key with this hash, unless it is revoked, past its time, or its user has left the tenant.
-pub(super) async fn valid_key(connection: &impl Sql, hash: &str, now: i64) -> Result<Option<ValidKey>, Error> {
+pub(super) async fn valid_key(
+    connection: &impl Sql,
+    hash: &str,
+    now: i64,
+) -> Result<Option<ValidKey>, Error> {
     let row = connection
         .one(
             "SELECT k.id, k.tenant_id, k.user_id, k.scopes, k.last_used_at FROM api_keys k
@@ -141,7 +152,11 @@ fn key(row: &Row) -> Result<ApiKey, Error> {
     })
 }
 
-pub(super) async fn keys(connection: &impl Sql, tenant: TenantId, page: &PageRequest) -> Result<Vec<ApiKey>, Error> {
+pub(super) async fn keys(
+    connection: &impl Sql,
+    tenant: TenantId,
+    page: &PageRequest,
+) -> Result<Vec<ApiKey>, Error> {
     let after = page.after.clone().unwrap_or_default();
     let rows = connection
         .all(

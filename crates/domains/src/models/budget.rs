@@ -11,7 +11,10 @@ use platform::{
 };
 use serde_json::json;
 
-use super::{api::{Budget, SetBudget}, store};
+use super::{
+    api::{Budget, SetBudget},
+    store,
+};
 use crate::{App, audit, authority, authority::Denied};
 
 const MILLION: u128 = 1_000_000;
@@ -56,12 +59,21 @@ pub(crate) struct Charge {
 }
 
 /// Makes an account without a limit, unless it is there.
-pub(crate) async fn open_account(tx: &Tx, tenant: TenantId, scope: &'static str, id: &str) -> Result<(), StoreError> {
+pub(crate) async fn open_account(
+    tx: &Tx,
+    tenant: TenantId,
+    scope: &'static str,
+    id: &str,
+) -> Result<(), StoreError> {
     store::insert_account(tx, tenant, scope, id).await
 }
 
 /// Reserves, or says which budget is full. Nothing is held of a reservation that does not fit.
-pub(crate) async fn reserve(tx: &Tx, charge: Charge, amount: u64) -> Result<Result<(), OverBudget>, StoreError> {
+pub(crate) async fn reserve(
+    tx: &Tx,
+    charge: Charge,
+    amount: u64,
+) -> Result<Result<(), OverBudget>, StoreError> {
     let taken = store::run_total(tx, charge.run).await?;
     if charge.run_limit.is_some_and(|limit| taken.saturating_add(amount) > limit) {
         return Ok(Err(OverBudget::Run));
@@ -82,7 +94,13 @@ pub(crate) async fn settle(tx: &Tx, charge: Charge, cost: u64) -> Result<(), Sto
 }
 
 /// Settles what is still open of a run, or of one of its calls, at the full amount. Answers the sum.
-pub(crate) async fn settle_open(tx: &Tx, tenant: TenantId, user: UserId, run: RunId, ordinal: Option<u32>) -> Result<u64, StoreError> {
+pub(crate) async fn settle_open(
+    tx: &Tx,
+    tenant: TenantId,
+    user: UserId,
+    run: RunId,
+    ordinal: Option<u32>,
+) -> Result<u64, StoreError> {
     let mut sum = 0_u64;
     for reserved in store::take_open(tx, run, ordinal, None).await? {
         store::release(tx, tenant, user, reserved, reserved).await?;

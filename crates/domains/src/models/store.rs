@@ -58,7 +58,13 @@ pub(super) async fn hold(tx: &Tx, tenant: TenantId, user: UserId, amount: u64) -
     Ok(changed == 2)
 }
 
-pub(super) async fn release(tx: &Tx, tenant: TenantId, user: UserId, reserved: u64, cost: u64) -> Result<(), Error> {
+pub(super) async fn release(
+    tx: &Tx,
+    tenant: TenantId,
+    user: UserId,
+    reserved: u64,
+    cost: u64,
+) -> Result<(), Error> {
     tx.run(
         "UPDATE budget_accounts SET reserved_micros = reserved_micros - $1, spent_micros = spent_micros + $2
          WHERE tenant_id = $3 AND scope_id IN ($4, $5)",
@@ -79,7 +85,12 @@ pub(super) async fn insert_reservation(tx: &Tx, charge: &Charge, amount: u64) ->
 }
 
 /// Closes open reservations at `cost`, or each at its own amount; answers what was reserved.
-pub(super) async fn take_open(tx: &Tx, run: RunId, ordinal: Option<u32>, cost: Option<u64>) -> Result<Vec<u64>, Error> {
+pub(super) async fn take_open(
+    tx: &Tx,
+    run: RunId,
+    ordinal: Option<u32>,
+    cost: Option<u64>,
+) -> Result<Vec<u64>, Error> {
     let cost = cost.map(|cost| i64::try_from(cost).unwrap_or(i64::MAX));
     let rows = tx
         .all(

@@ -16,10 +16,7 @@ use super::service::{self, Error};
 use crate::{App, authority, identity::Authenticated};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new()
-        .routes(routes!(catalogue))
-        .routes(routes!(list, assign))
-        .routes(routes!(revoke))
+    OpenApiRouter::new().routes(routes!(catalogue)).routes(routes!(list, assign)).routes(routes!(revoke))
 }
 
 /// A role held by a user in this tenant.

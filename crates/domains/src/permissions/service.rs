@@ -7,7 +7,10 @@ use platform::{
 };
 use serde_json::json;
 
-use super::{api::{Assignment, NewAssignment}, store};
+use super::{
+    api::{Assignment, NewAssignment},
+    store,
+};
 use crate::{App, audit, authority, authority::Denied, identity};
 
 /// The platform's own administrator.
@@ -34,12 +37,21 @@ pub(super) enum Error {
 }
 
 /// The names of a user's roles in a tenant, the platform's among them, sorted.
-pub(crate) async fn roles_of(connection: &impl Sql, tenant: TenantId, user: UserId) -> Result<Vec<String>, StoreError> {
+pub(crate) async fn roles_of(
+    connection: &impl Sql,
+    tenant: TenantId,
+    user: UserId,
+) -> Result<Vec<String>, StoreError> {
     store::roles(connection, &[PLATFORM, &tenant.to_string()], user).await
 }
 
 /// Assigns a role within a change of another domain; `None` is the whole platform.
-pub(crate) async fn assign_in(tx: &Tx, tenant: Option<TenantId>, user: UserId, role: &str) -> Result<(), StoreError> {
+pub(crate) async fn assign_in(
+    tx: &Tx,
+    tenant: Option<TenantId>,
+    user: UserId,
+    role: &str,
+) -> Result<(), StoreError> {
     let scope = tenant.map_or_else(|| PLATFORM.to_owned(), |tenant| tenant.to_string());
     store::insert(tx, &scope, user, role, unix_ms()).await
 }

@@ -20,8 +20,13 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration {
     )"],
 }];
 
-pub(super) async fn roles(connection: &impl Sql, scopes: &[&str; 2], user: UserId) -> Result<Vec<String>, Error> {
-    let sql = "SELECT DISTINCT role FROM role_assignments WHERE user_id = $1 AND scope IN ($2, $3) ORDER BY role";
+pub(super) async fn roles(
+    connection: &impl Sql,
+    scopes: &[&str; 2],
+    user: UserId,
+) -> Result<Vec<String>, Error> {
+    let sql =
+        "SELECT DISTINCT role FROM role_assignments WHERE user_id = $1 AND scope IN ($2, $3) ORDER BY role";
     let rows = connection.all(sql, params![user, scopes[0], scopes[1]]).await?;
     rows.iter().map(|row| row.text("role")).collect()
 }
@@ -29,7 +34,9 @@ pub(super) async fn roles(connection: &impl Sql, scopes: &[&str; 2], user: UserI
 pub(super) async fn of_tenant(connection: &impl Sql, tenant: TenantId) -> Result<Vec<Assignment>, Error> {
     let sql = "SELECT user_id, role FROM role_assignments WHERE scope = $1 ORDER BY user_id, role";
     let rows = connection.all(sql, params![tenant]).await?;
-    rows.iter().map(|row| Ok(Assignment { user_id: row.parse("user_id")?, role: row.text("role")? })).collect()
+    rows.iter()
+        .map(|row| Ok(Assignment { user_id: row.parse("user_id")?, role: row.text("role")? }))
+        .collect()
 }
 
 pub(super) async fn insert(tx: &Tx, scope: &str, user: UserId, role: &str, now: i64) -> Result<(), Error> {

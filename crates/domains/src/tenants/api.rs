@@ -37,6 +37,9 @@ impl From<Error> for Problem {
 #[utoipa::path(get, path = "/api/v2/tenant", tag = "tenants",
     extensions(("x-soma-action" = json!("tenant:read"))),
     responses((status = 200, body = Tenant), (status = "default", body = Problem)))]
-async fn own(State(app): State<Arc<App>>, Authenticated(caller): Authenticated) -> Result<Json<Tenant>, Problem> {
+async fn own(
+    State(app): State<Arc<App>>,
+    Authenticated(caller): Authenticated,
+) -> Result<Json<Tenant>, Problem> {
     Ok(Json(service::own(&app, &caller).await?))
 }

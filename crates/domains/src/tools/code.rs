@@ -25,9 +25,10 @@ impl Tool for CodeExecute {
         };
         ToolSpec {
             name: "code_execute".into(),
-            description: "Runs a program and answers what it printed. No network; files lie in the working directory \
+            description:
+                "Runs a program and answers what it printed. No network; files lie in the working directory \
                           and stay there for the next call."
-                .into(),
+                    .into(),
             parameters: json!({
                 "type": "object",
                 "properties": {

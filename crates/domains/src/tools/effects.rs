@@ -39,7 +39,10 @@ pub(super) fn catalogue() -> Value {
 #[expect(clippy::disallowed_methods, reason = "a test switch is no setting: it exists in no released binary")]
 static LEDGER_URL: LazyLock<String> = LazyLock::new(|| std::env::var("SOMA_EFFECTS_URL").unwrap_or_default());
 
-#[expect(clippy::disallowed_methods, reason = "the outside ledger of a test is no address that a tool may name")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the outside ledger of a test is no address that a tool may name"
+)]
 static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(reqwest::Client::new);
 
 #[derive(Debug)]

@@ -22,7 +22,10 @@ fn text<'a>(arguments: &'a Value, name: &str) -> &'a str {
 }
 
 /// Runs file work where it may block.
-fn blocking(call: Call, work: impl FnOnce(Workspace, Value) -> Result<String, sandbox::FileError> + Send + 'static) -> BoxFuture<'static, Outcome> {
+fn blocking(
+    call: Call,
+    work: impl FnOnce(Workspace, Value) -> Result<String, sandbox::FileError> + Send + 'static,
+) -> BoxFuture<'static, Outcome> {
     Box::pin(async move {
         let done = tokio::task::spawn_blocking(move || {
             Workspace::open(&call.workspace).and_then(|workspace| work(workspace, call.arguments))

@@ -2,7 +2,10 @@
 
 use contracts::model::ToolSpec;
 use futures::future::BoxFuture;
-use platform::{durable::{Effect, unix_ms}, http};
+use platform::{
+    durable::{Effect, unix_ms},
+    http,
+};
 use serde_json::json;
 
 use super::{Call, Outcome, Tool};

@@ -78,7 +78,10 @@ impl Outcome {
 
 impl fmt::Debug for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outcome").field("status", &self.status).field("output", &self.output).finish_non_exhaustive()
+        f.debug_struct("Outcome")
+            .field("status", &self.status)
+            .field("output", &self.output)
+            .finish_non_exhaustive()
     }
 }
 
@@ -122,7 +125,11 @@ pub struct Toolbox {
 
 impl Toolbox {
     #[must_use]
-    pub fn new(config: &Config, egress: &Egress, sandbox: Result<sandbox::Sandbox, sandbox::Unavailable>) -> Self {
+    pub fn new(
+        config: &Config,
+        egress: &Egress,
+        sandbox: Result<sandbox::Sandbox, sandbox::Unavailable>,
+    ) -> Self {
         let all: Vec<Arc<dyn Tool>> = vec![
             Arc::new(code::CodeExecute::new(sandbox)),
             Arc::new(files::FileRead),
@@ -180,7 +187,8 @@ impl Toolbox {
         let text = if arguments.trim().is_empty() { "{}" } else { arguments };
         let value: Value =
             serde_json::from_str(text).map_err(|error| format!("The arguments are no JSON: {error}."))?;
-        let schema = entry.schema.as_ref().map_err(|error| format!("The tool's schema is broken: {error}."))?;
+        let schema =
+            entry.schema.as_ref().map_err(|error| format!("The tool's schema is broken: {error}."))?;
         let faults: Vec<String> =
             schema.iter_errors(&value).take(FAULTS_TOLD_MAX).map(|fault| fault.to_string()).collect();
         if faults.is_empty() {

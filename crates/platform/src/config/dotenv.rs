@@ -18,7 +18,8 @@ pub(super) fn read(path: &Path) -> Result<HashMap<String, String>, Fault> {
         let problem = format!("may be read by others (mode {:04o}): run `chmod 600 .env`", mode & 0o7777);
         return Err(Fault::new(".env", problem));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| Fault::new(".env", format!("can't be read: {error}")))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Fault::new(".env", format!("can't be read: {error}")))?;
     let mut values = HashMap::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();

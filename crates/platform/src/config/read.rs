@@ -58,7 +58,8 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
         reader.embedded_only(name, engine);
     }
     if reader.text("VAULT_ADDR").is_some() {
-        reader.fault("VAULT_ADDR", "Vault is not in this version: unset it, secrets come from the environment");
+        reader
+            .fault("VAULT_ADDR", "Vault is not in this version: unset it, secrets come from the environment");
     }
     let workflows = reader.workflows();
     let data_dir = PathBuf::from(reader.text("SA01_DATA_DIR").unwrap_or_default());
@@ -164,7 +165,10 @@ impl Reader<'_> {
         let host = host?;
         let choice = if host == EMBEDDED {
             WorkflowChoice::Embedded
-        } else if host.rsplit_once(':').is_some_and(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok()) {
+        } else if host
+            .rsplit_once(':')
+            .is_some_and(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok())
+        {
             WorkflowChoice::Temporal(host)
         } else {
             self.fault("SA01_TEMPORAL_HOST", format!("expected `{EMBEDDED}` or host:port"));

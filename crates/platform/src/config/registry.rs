@@ -46,35 +46,96 @@ const fn required(name: &'static str, kind: Kind, meaning: &'static str) -> Sett
     Setting { name, kind, required: true, secret: matches!(kind, Kind::Key), default: None, meaning }
 }
 
-const fn optional(name: &'static str, kind: Kind, default: Option<&'static str>, meaning: &'static str) -> Setting {
+const fn optional(
+    name: &'static str,
+    kind: Kind,
+    default: Option<&'static str>,
+    meaning: &'static str,
+) -> Setting {
     Setting { name, kind, required: false, secret: matches!(kind, Kind::Key), default, meaning }
 }
 
 pub const SETTINGS: &[Setting] = &[
-    required("SECRET_KEY", Kind::Key, "Keys the hashes of API keys. At least 32 bytes; `soma keygen` prints one."),
-    required("SA01_CRYPTO_FERNET_KEY", Kind::Key, "Fernet keys for what a tenant stores, comma-separated: the first encrypts, all decrypt."),
+    required(
+        "SECRET_KEY",
+        Kind::Key,
+        "Keys the hashes of API keys. At least 32 bytes; `soma keygen` prints one.",
+    ),
+    required(
+        "SA01_CRYPTO_FERNET_KEY",
+        Kind::Key,
+        "Fernet keys for what a tenant stores, comma-separated: the first encrypts, all decrypt.",
+    ),
     required("SA01_DB_DSN", Kind::Engine, "The database: `sqlite://PATH`."),
     required("SA01_REDIS_URL", Kind::Engine, "Cache and live streams: `embedded:`."),
     required("SA01_KAFKA_BOOTSTRAP_SERVERS", Kind::Engine, "Events: `embedded:`."),
-    required("SA01_TEMPORAL_HOST", Kind::Engine, "Workflows: `embedded:`, or `host:port` of a Temporal server."),
+    required(
+        "SA01_TEMPORAL_HOST",
+        Kind::Engine,
+        "Workflows: `embedded:`, or `host:port` of a Temporal server.",
+    ),
     required("SA01_OPA_URL", Kind::Engine, "Policy: `embedded:`."),
-    required("SA01_MODEL_URL", Kind::Engine, "The model: `embedded:`, or an OpenAI-compatible base URL that ends before `/chat/completions`."),
+    required(
+        "SA01_MODEL_URL",
+        Kind::Engine,
+        "The model: `embedded:`, or an OpenAI-compatible base URL that ends before `/chat/completions`.",
+    ),
     optional("SA01_MODEL_NAME", Kind::Text, Some("default"), "The model's name, as its server knows it."),
-    optional("SA01_MODEL_API_KEY", Kind::Key, None, "Keys for the model's server, comma-separated: calls take them in turn."),
-    optional("SA01_MODEL_CONTEXT", Kind::Number, None, "Tokens that the model takes and gives together. Default 32768; 2048 embedded."),
-    optional("SA01_MODEL_TOOLS", Kind::Flag, None, "Whether tools are offered to the model. Default true; false embedded."),
-    optional("SA01_MODEL_PATH", Kind::Path, None, "The embedded model's GGUF file. Default `DATA_DIR/model.gguf`."),
+    optional(
+        "SA01_MODEL_API_KEY",
+        Kind::Key,
+        None,
+        "Keys for the model's server, comma-separated: calls take them in turn.",
+    ),
+    optional(
+        "SA01_MODEL_CONTEXT",
+        Kind::Number,
+        None,
+        "Tokens that the model takes and gives together. Default 32768; 2048 embedded.",
+    ),
+    optional(
+        "SA01_MODEL_TOOLS",
+        Kind::Flag,
+        None,
+        "Whether tools are offered to the model. Default true; false embedded.",
+    ),
+    optional(
+        "SA01_MODEL_PATH",
+        Kind::Path,
+        None,
+        "The embedded model's GGUF file. Default `DATA_DIR/model.gguf`.",
+    ),
     optional("SA01_MODEL_INPUT_PRICE", Kind::Number, Some("0"), "US dollars for a million input tokens."),
     optional("SA01_MODEL_OUTPUT_PRICE", Kind::Number, Some("0"), "US dollars for a million output tokens."),
-    optional("SA01_MODEL_IDLE_TIMEOUT", Kind::Number, Some("60"), "Seconds of silence after which a model call is given up."),
+    optional(
+        "SA01_MODEL_IDLE_TIMEOUT",
+        Kind::Number,
+        Some("60"),
+        "Seconds of silence after which a model call is given up.",
+    ),
     optional("SA01_DATA_DIR", Kind::Path, Some("data"), "Where workspaces and the embedded model lie."),
     optional("SA01_LISTEN", Kind::Address, Some("127.0.0.1:8080"), "Where `soma serve` listens."),
-    optional("SA01_EGRESS_ALLOW", Kind::List, Some(""), "Private addresses that tools may reach: CIDR or CIDR:PORT, comma-separated."),
+    optional(
+        "SA01_EGRESS_ALLOW",
+        Kind::List,
+        Some(""),
+        "Private addresses that tools may reach: CIDR or CIDR:PORT, comma-separated.",
+    ),
     optional("SA01_TEMPORAL_NAMESPACE", Kind::Text, Some("default"), "The Temporal namespace."),
-    optional("SA01_TEMPORAL_CONVERSATION_QUEUE", Kind::Text, Some("conversation"), "The Temporal task queue of turns."),
+    optional(
+        "SA01_TEMPORAL_CONVERSATION_QUEUE",
+        Kind::Text,
+        Some("conversation"),
+        "The Temporal task queue of turns.",
+    ),
     optional("SA01_TURNS_AT_ONCE", Kind::Number, Some("64"), "Turns that one process runs at the same time."),
     optional("SA01_LOG", Kind::Text, Some("info"), "Log filter, as in `info,platform=debug`."),
-    optional("SA01_URL", Kind::Address, Some("http://127.0.0.1:8080"), "The server that `soma chat` talks to."),
+    optional(
+        "SA01_URL",
+        Kind::Address,
+        Some("http://127.0.0.1:8080"),
+        "The server that `soma chat` talks to.",
+    ),
     optional("SA01_API_KEY", Kind::Key, None, "The API key of `soma chat`."),
     optional("VAULT_ADDR", Kind::Address, None, "Secrets from Vault or OpenBao; not in this version."),
 ];

@@ -50,7 +50,11 @@ fn critical_01_every_missing_setting_is_named_at_once_and_none_has_a_default() {
 
 #[test]
 fn critical_01_a_short_or_known_secret_key_is_refused_without_being_printed() {
-    for bad in ["short", "django-insecure-dev-key-change-in-prod-0123456789", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"] {
+    for bad in [
+        "short",
+        "django-insecure-dev-key-change-in-prod-0123456789",
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    ] {
         let faults = faults(&[("SECRET_KEY", bad)]);
         assert_eq!(faults.len(), 1, "{bad}: {faults:?}");
         assert!(faults[0].starts_with("SECRET_KEY:") && !faults[0].contains(bad));
@@ -59,7 +63,10 @@ fn critical_01_a_short_or_known_secret_key_is_refused_without_being_printed() {
 
 #[test]
 fn critical_02_a_fernet_key_is_required_and_keys_rotate() {
-    assert_eq!(faults(&[("SA01_CRYPTO_FERNET_KEY", "")]), ["SA01_CRYPTO_FERNET_KEY: is required and not set"]);
+    assert_eq!(
+        faults(&[("SA01_CRYPTO_FERNET_KEY", "")]),
+        ["SA01_CRYPTO_FERNET_KEY: is required and not set"]
+    );
     assert_eq!(faults(&[("SA01_CRYPTO_FERNET_KEY", "not-a-key")]).len(), 1);
     let old = crate::secrets::Ring::parse(&FERNET.to_owned().into()).unwrap();
     let (_, fresh) = crate::secrets::generate();

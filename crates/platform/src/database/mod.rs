@@ -109,7 +109,11 @@ impl Database {
     }
 }
 
-async fn connect(path: &std::path::Path, connections: u32, read_only: bool) -> Result<DatabaseConnection, Error> {
+async fn connect(
+    path: &std::path::Path,
+    connections: u32,
+    read_only: bool,
+) -> Result<DatabaseConnection, Error> {
     let file = path.to_owned();
     let mut options = ConnectOptions::new("sqlite::memory:");
     options

@@ -61,18 +61,30 @@ pub trait Sql: ConnectionTrait {
         async move { Ok(self.execute_raw(statement(self, sql, values)).await?.rows_affected()) }
     }
 
-    fn one(&self, sql: &'static str, values: Vec<Value>) -> impl Future<Output = Result<Option<Row>, Error>> + Send {
+    fn one(
+        &self,
+        sql: &'static str,
+        values: Vec<Value>,
+    ) -> impl Future<Output = Result<Option<Row>, Error>> + Send {
         async move { Ok(self.query_one_raw(statement(self, sql, values)).await?.map(Row)) }
     }
 
-    fn all(&self, sql: &'static str, values: Vec<Value>) -> impl Future<Output = Result<Vec<Row>, Error>> + Send {
+    fn all(
+        &self,
+        sql: &'static str,
+        values: Vec<Value>,
+    ) -> impl Future<Output = Result<Vec<Row>, Error>> + Send {
         async move { Ok(self.query_all_raw(statement(self, sql, values)).await?.into_iter().map(Row).collect()) }
     }
 }
 
 impl<C: ConnectionTrait> Sql for C {}
 
-fn statement(connection: &(impl ConnectionTrait + ?Sized), sql: &'static str, values: Vec<Value>) -> Statement {
+fn statement(
+    connection: &(impl ConnectionTrait + ?Sized),
+    sql: &'static str,
+    values: Vec<Value>,
+) -> Statement {
     Statement::from_sql_and_values(connection.get_database_backend(), sql, values)
 }
 

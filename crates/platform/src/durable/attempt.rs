@@ -77,7 +77,8 @@ impl Attempt {
         T: Serialize + Send + 'static,
         F: for<'a> FnOnce(&'a Tx) -> BoxFuture<'a, Result<(), StepError>> + Send + 'static,
     {
-        let result = serde_json::to_string(&output).map_err(|error| StepError::failed("step_output", error))?;
+        let result =
+            serde_json::to_string(&output).map_err(|error| StepError::failed("step_output", error))?;
         self.crash_point(super::Crash::Done).await;
         self.ledger.complete(self.key.clone(), self.number(), result, change).await?;
         self.crash_point(super::Crash::Recorded).await;
@@ -110,7 +111,8 @@ pub(super) async fn once<S: Step>(
     cancel: CancellationToken,
     crashes: Option<Arc<Crashes>>,
 ) -> Result<S::Output, StepError> {
-    let attempt = Attempt { key: key.clone(), number: Arc::clone(&number), ledger: ledger.clone(), cancel, crashes };
+    let attempt =
+        Attempt { key: key.clone(), number: Arc::clone(&number), ledger: ledger.clone(), cancel, crashes };
     match step.run(worker, attempt).await {
         Ok(Completed(output)) => Ok(output),
         Err(StepError::Superseded) => outcome_of_other::<S>(ledger, &key).await,

@@ -115,7 +115,11 @@ impl<W: Send + Sync + 'static, G: Gate> Attempts<'_, W, G> {
         }
     }
 
-    async fn give_up<S: Step<Worker = W>>(&self, number: &AtomicI64, error: &StepError) -> Result<S::Output, StepError> {
+    async fn give_up<S: Step<Worker = W>>(
+        &self,
+        number: &AtomicI64,
+        error: &StepError,
+    ) -> Result<S::Output, StepError> {
         let error = StepError::failed(error.code(), error);
         let number = number.load(Ordering::SeqCst);
         match insist(|| self.ledger.fail(self.key.clone(), number, &error)).await {
@@ -157,7 +161,11 @@ enum TimedOut {
 }
 
 /// Runs a step's body within its time; once the run is cancelled, within the grace.
-async fn bounded<T>(body: impl Future<Output = T>, timeout: Duration, cancel: &CancellationToken) -> Result<T, TimedOut> {
+async fn bounded<T>(
+    body: impl Future<Output = T>,
+    timeout: Duration,
+    cancel: &CancellationToken,
+) -> Result<T, TimedOut> {
     let mut body = std::pin::pin!(body);
     let cancelled = async {
         cancel.cancelled().await;

@@ -106,7 +106,16 @@ impl<W: Worker> Engine<W> {
         let frozen = CancellationToken::new();
         let work = async {
             let recorded = load(&self.ledger, run).await;
-            let context = Context::new(&self.worker, &self.ledger, run, recorded, cancel, &self.stopping, &frozen, None);
+            let context = Context::new(
+                &self.worker,
+                &self.ledger,
+                run,
+                recorded,
+                cancel,
+                &self.stopping,
+                &frozen,
+                None,
+            );
             let workflow = Arc::clone(&self.workflow);
             std::panic::AssertUnwindSafe(workflow(context)).catch_unwind().await
         };
@@ -117,7 +126,8 @@ impl<W: Worker> Engine<W> {
             () = frozen.cancelled() => return,
         };
         self.lock().remove(&run);
-        let outcome = outcome.unwrap_or_else(|_| Err(StepError::failed("panicked", "the workflow's code panicked")));
+        let outcome =
+            outcome.unwrap_or_else(|_| Err(StepError::failed("panicked", "the workflow's code panicked")));
         Arc::clone(&self.worker).ended(run, outcome).await;
     }
 }
@@ -237,7 +247,8 @@ impl<W: Send + Sync + 'static> Context<W> {
         self.inner.freeze_if_stopping().await;
         let value = value();
         let text = serde_json::to_string(&value).map_err(|error| StepError::failed("step_output", error))?;
-        insist(|| self.inner.ledger.complete(key.clone(), 0, text.clone(), |_| Box::pin(async { Ok(()) }))).await?;
+        insist(|| self.inner.ledger.complete(key.clone(), 0, text.clone(), |_| Box::pin(async { Ok(()) })))
+            .await?;
         Ok(value)
     }
 }

@@ -7,7 +7,9 @@ use std::{fs::File, io, path::Path};
 
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    #[error("another process runs the workflows of {0}: stop it, or give this one a database of its own (SA01_DB_DSN)")]
+    #[error(
+        "another process runs the workflows of {0}: stop it, or give this one a database of its own (SA01_DB_DSN)"
+    )]
     Held(String),
     #[error("the lock beside the database can't be taken: {0}")]
     Io(#[from] io::Error),

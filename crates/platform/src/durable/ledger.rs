@@ -9,7 +9,11 @@ use contracts::RunId;
 use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
-use super::{Effect, Step, StepError, store::{self, Key, SLEEP_ATTEMPT}, unix_ms};
+use super::{
+    Effect, Step, StepError,
+    store::{self, Key, SLEEP_ATTEMPT},
+    unix_ms,
+};
 use crate::database::{Database, Tx};
 
 /// Hexadecimal digits of an input's hash that are kept: enough to notice a change, short enough to store often.
@@ -34,7 +38,9 @@ impl State {
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {
-        [Self::Started, Self::Completed, Self::Failed, Self::Cancelled].into_iter().find(|state| state.as_str() == text)
+        [Self::Started, Self::Completed, Self::Failed, Self::Cancelled]
+            .into_iter()
+            .find(|state| state.as_str() == text)
     }
 }
 
@@ -65,7 +71,9 @@ impl Recorded {
     pub(super) fn sleep(&self, key: &Key) -> Result<Option<i64>, StepError> {
         self.same_as(key)?;
         match self.state {
-            State::Started => serde_json::from_str(self.result.as_deref().unwrap_or("0")).map(Some).map_err(corrupt),
+            State::Started => {
+                serde_json::from_str(self.result.as_deref().unwrap_or("0")).map(Some).map_err(corrupt)
+            }
             State::Cancelled => Err(StepError::Cancelled),
             State::Completed | State::Failed => Ok(None),
         }
@@ -140,7 +148,12 @@ impl Ledger {
     }
 
     /// Starts an attempt and runs `change` in the same commit. Answers the attempt's number.
-    pub(super) async fn begin<F>(&self, key: Key, effect: Effect, change: F) -> Result<(Begun, i64), StepError>
+    pub(super) async fn begin<F>(
+        &self,
+        key: Key,
+        effect: Effect,
+        change: F,
+    ) -> Result<(Begun, i64), StepError>
     where
         F: for<'a> FnOnce(&'a Tx, Begun) -> BoxFuture<'a, Result<(), StepError>> + Send + 'static,
     {
@@ -175,7 +188,13 @@ impl Ledger {
     }
 
     /// Records the result and runs `change` in the same commit, unless another attempt owns the step.
-    pub(super) async fn complete<F>(&self, key: Key, attempt: i64, result: String, change: F) -> Result<(), StepError>
+    pub(super) async fn complete<F>(
+        &self,
+        key: Key,
+        attempt: i64,
+        result: String,
+        change: F,
+    ) -> Result<(), StepError>
     where
         F: for<'a> FnOnce(&'a Tx) -> BoxFuture<'a, Result<(), StepError>> + Send + 'static,
     {
@@ -188,7 +207,14 @@ impl Ledger {
         self.finish(key, attempt, State::Failed, result, |_| Box::pin(async { Ok(()) })).await
     }
 
-    async fn finish<F>(&self, key: Key, attempt: i64, state: State, result: String, change: F) -> Result<(), StepError>
+    async fn finish<F>(
+        &self,
+        key: Key,
+        attempt: i64,
+        state: State,
+        result: String,
+        change: F,
+    ) -> Result<(), StepError>
     where
         F: for<'a> FnOnce(&'a Tx) -> BoxFuture<'a, Result<(), StepError>> + Send + 'static,
     {
@@ -212,13 +238,16 @@ impl Ledger {
     pub(super) async fn sleep(&self, key: Key, due: i64) -> Result<(), StepError> {
         let owner = Arc::clone(&self.owner);
         self.database
-            .write(move |tx| Box::pin(async move { Ok(store::sleep(tx, &key, &owner, due, unix_ms()).await?) }))
+            .write(move |tx| {
+                Box::pin(async move { Ok(store::sleep(tx, &key, &owner, due, unix_ms()).await?) })
+            })
             .await
     }
 
     /// Closes the row of a sleep.
     pub(super) async fn wake(&self, key: Key, due: i64) -> Result<(), StepError> {
-        self.finish(key, SLEEP_ATTEMPT, State::Completed, due.to_string(), |_| Box::pin(async { Ok(()) })).await
+        self.finish(key, SLEEP_ATTEMPT, State::Completed, due.to_string(), |_| Box::pin(async { Ok(()) }))
+            .await
     }
 
     /// Runs `change` only while the attempt owns the step.

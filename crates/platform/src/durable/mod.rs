@@ -85,7 +85,9 @@ pub enum StepError {
     #[error("a later attempt owns this step")]
     Superseded,
     /// The workflow's code asks for another step than the one recorded here.
-    #[error("step {ordinal} was recorded as {recorded} and is now {asked}: the workflow's code has changed under a running turn")]
+    #[error(
+        "step {ordinal} was recorded as {recorded} and is now {asked}: the workflow's code has changed under a running turn"
+    )]
     Diverged { ordinal: u32, recorded: String, asked: String },
 }
 
@@ -142,7 +144,10 @@ pub trait Durable {
 
     /// Runs a step, or hands out its recorded result. Ordinals are given when this is called, not when it is
     /// awaited: joined steps keep theirs whatever finishes first.
-    fn step<S: Step<Worker = Self::Worker>>(&self, step: S) -> impl Future<Output = Result<S::Output, StepError>>;
+    fn step<S: Step<Worker = Self::Worker>>(
+        &self,
+        step: S,
+    ) -> impl Future<Output = Result<S::Output, StepError>>;
 
     /// Waits; the time already waited before a crash counts.
     fn sleep(&self, time: Duration) -> impl Future<Output = Result<(), StepError>>;

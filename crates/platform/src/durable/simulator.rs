@@ -102,8 +102,16 @@ where
         *crashes.dead.lock().unwrap_or_else(PoisonError::into_inner) = dead.clone();
         let recorded = ledger.load(run).await?;
         let never = CancellationToken::new();
-        let context =
-            Context::new(worker, ledger, run, recorded, cancel.clone(), &never, &never, Some(Arc::clone(&crashes)));
+        let context = Context::new(
+            worker,
+            ledger,
+            run,
+            recorded,
+            cancel.clone(),
+            &never,
+            &never,
+            Some(Arc::clone(&crashes)),
+        );
         tokio::select! {
             biased;
             () = dead.cancelled() => crashed += 1,

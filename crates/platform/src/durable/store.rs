@@ -2,7 +2,10 @@
 
 use contracts::RunId;
 
-use super::{Effect, ledger::{Recorded, State}};
+use super::{
+    Effect,
+    ledger::{Recorded, State},
+};
 use crate::{
     database::{Error, Migration, Row, Sql, Tx},
     params,
@@ -47,7 +50,8 @@ fn recorded(row: &Row) -> Result<(u32, Recorded), Error> {
     Ok((ordinal, recorded))
 }
 
-const COLUMNS_OF_RUN: &str = "SELECT ordinal, name, input_hash, attempt, state, result FROM steps WHERE run_id = $1";
+const COLUMNS_OF_RUN: &str =
+    "SELECT ordinal, name, input_hash, attempt, state, result FROM steps WHERE run_id = $1";
 const COLUMNS_OF_STEP: &str =
     "SELECT ordinal, name, input_hash, attempt, state, result FROM steps WHERE run_id = $1 AND ordinal = $2";
 
@@ -61,7 +65,14 @@ pub(super) async fn one(connection: &impl Sql, run: RunId, ordinal: u32) -> Resu
 }
 
 /// Takes the step for a new attempt. False when the row is final already.
-pub(super) async fn start(tx: &Tx, key: &Key, effect: Effect, attempt: i64, owner: &str, now: i64) -> Result<bool, Error> {
+pub(super) async fn start(
+    tx: &Tx,
+    key: &Key,
+    effect: Effect,
+    attempt: i64,
+    owner: &str,
+    now: i64,
+) -> Result<bool, Error> {
     let changed = tx
         .run(
             "INSERT INTO steps (run_id, ordinal, name, input_hash, effect, attempt, owner, state, started_at)
@@ -70,8 +81,14 @@ pub(super) async fn start(tx: &Tx, key: &Key, effect: Effect, attempt: i64, owne
              SET attempt = excluded.attempt, owner = excluded.owner, effect = excluded.effect
              WHERE steps.state = 'started' AND steps.attempt < excluded.attempt",
             params![
-                key.run.to_string(), i64::from(key.ordinal), key.name, key.input_hash.as_str(), effect.as_str(),
-                attempt, owner, now
+                key.run.to_string(),
+                i64::from(key.ordinal),
+                key.name,
+                key.input_hash.as_str(),
+                effect.as_str(),
+                attempt,
+                owner,
+                now
             ],
         )
         .await?;
@@ -97,7 +114,15 @@ pub(super) async fn sleep(tx: &Tx, key: &Key, owner: &str, due: i64, now: i64) -
 }
 
 /// Writes the final state. False when another attempt owns the row or it is final already: the fence.
-pub(super) async fn finish(tx: &Tx, key: &Key, attempt: i64, owner: &str, state: State, result: &str, now: i64) -> Result<bool, Error> {
+pub(super) async fn finish(
+    tx: &Tx,
+    key: &Key,
+    attempt: i64,
+    owner: &str,
+    state: State,
+    result: &str,
+    now: i64,
+) -> Result<bool, Error> {
     let changed = tx
         .run(
             "INSERT INTO steps (run_id, ordinal, name, input_hash, effect, attempt, owner, state, result, started_at, finished_at)

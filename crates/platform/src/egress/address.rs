@@ -46,16 +46,8 @@ const FORBIDDEN_V4: [(Ipv4Addr, u32, &str); 20] = [
 ];
 
 const FORBIDDEN_V6: [(Ipv6Addr, u32, &str); 18] = [
-    (
-        Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-        128,
-        METADATA,
-    ),
-    (
-        Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
-        128,
-        METADATA,
-    ),
+    (Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), 128, METADATA),
+    (Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), 128, METADATA),
     (Ipv6Addr::UNSPECIFIED, 128, UNSPECIFIED),
     (Ipv6Addr::LOCALHOST, 128, LOOPBACK),
     // Mapped, compatible, and RFC 2765's translated.
@@ -70,16 +62,8 @@ const FORBIDDEN_V6: [(Ipv6Addr, u32, &str); 18] = [
     (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16, CARRIER),
     // All protocol assignments: ORCHID, benchmarks, AMT and the like.
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23, RESERVED),
-    (
-        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0),
-        32,
-        DOCUMENTATION,
-    ),
-    (
-        Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0),
-        20,
-        DOCUMENTATION,
-    ),
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32, DOCUMENTATION),
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20, DOCUMENTATION),
     (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7, PRIVATE),
     (Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10, LINK_LOCAL),
     // Site-local, deprecated by RFC 3879 and still routed here and there.
@@ -92,15 +76,11 @@ pub(super) fn forbidden(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) => FORBIDDEN_V4
             .iter()
-            .find(|(network, length, _)| {
-                (address.to_bits() ^ network.to_bits()) >> (32 - length) == 0
-            })
+            .find(|(network, length, _)| (address.to_bits() ^ network.to_bits()) >> (32 - length) == 0)
             .map(|(_, _, what)| *what),
         IpAddr::V6(address) => FORBIDDEN_V6
             .iter()
-            .find(|(network, length, _)| {
-                (address.to_bits() ^ network.to_bits()) >> (128 - length) == 0
-            })
+            .find(|(network, length, _)| (address.to_bits() ^ network.to_bits()) >> (128 - length) == 0)
             .map(|(_, _, what)| *what)
             .or((address.segments()[0] >> 13 != 1).then_some(RESERVED)),
     }

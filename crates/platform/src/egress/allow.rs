@@ -31,9 +31,9 @@ impl AllowList {
     #[must_use]
     pub fn contains(&self, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
-        self.0.iter().any(|entry| {
-            entry.network.contains(&ip) && entry.port.is_none_or(|port| port == address.port())
-        })
+        self.0
+            .iter()
+            .any(|entry| entry.network.contains(&ip) && entry.port.is_none_or(|port| port == address.port()))
     }
 }
 
@@ -43,12 +43,8 @@ impl FromStr for AllowList {
     fn from_str(text: &str) -> Result<Self, BadEntry> {
         let entries = text.split(',').map(str::trim);
         let entries = entries.filter(|entry| !entry.is_empty());
-        let read = |entry: &str| {
-            read_entry(entry).map_err(|reason| BadEntry {
-                entry: entry.to_owned(),
-                reason,
-            })
-        };
+        let read =
+            |entry: &str| read_entry(entry).map_err(|reason| BadEntry { entry: entry.to_owned(), reason });
         Ok(Self(entries.map(read).collect::<Result<_, _>>()?))
     }
 }
@@ -62,10 +58,7 @@ fn read_entry(entry: &str) -> Result<Entry, String> {
         }
         let port = match rest {
             "" => None,
-            rest => Some(read_port(
-                rest.strip_prefix(':')
-                    .ok_or("after `]` comes `:` and a port")?,
-            )?),
+            rest => Some(read_port(rest.strip_prefix(':').ok_or("after `]` comes `:` and a port")?)?),
         };
         return Ok(Entry { network, port });
     }
@@ -73,24 +66,18 @@ fn read_entry(entry: &str) -> Result<Entry, String> {
         Some((network, port)) if !port.contains(':') => (network, Some(read_port(port)?)),
         _ => (entry, None),
     };
-    Ok(Entry {
-        network: read_network(network)?,
-        port,
-    })
+    Ok(Entry { network: read_network(network)?, port })
 }
 
 fn read_network(text: &str) -> Result<IpNet, String> {
     let network = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),
-        Err(_) => text.parse::<IpNet>().map_err(|_| {
-            "write CIDR, CIDR:PORT or [V6CIDR]:PORT, such as 10.1.0.0/16:8080 or [fd00::/8]:443"
-        })?,
+        Err(_) => text.parse::<IpNet>().map_err(
+            |_| "write CIDR, CIDR:PORT or [V6CIDR]:PORT, such as 10.1.0.0/16:8080 or [fd00::/8]:443",
+        )?,
     };
     if network != network.trunc() {
-        return Err(format!(
-            "it has bits beyond its length; write {}",
-            network.trunc()
-        ));
+        return Err(format!("it has bits beyond its length; write {}", network.trunc()));
     }
     match network {
         IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some() => {

@@ -23,10 +23,7 @@ pub struct GetLimits {
 
 impl Default for GetLimits {
     fn default() -> Self {
-        Self {
-            body_bytes_max: 1024 * 1024,
-            total_timeout: Duration::from_secs(20),
-        }
+        Self { body_bytes_max: 1024 * 1024, total_timeout: Duration::from_secs(20) }
     }
 }
 
@@ -46,19 +43,14 @@ pub(super) async fn get(egress: &Egress, url: &str, limits: GetLimits) -> Result
     let following = follow(egress, parse(url)?, limits.body_bytes_max);
     tokio::time::timeout(limits.total_timeout, following)
         .await
-        .map_err(|_| Error::TimedOut {
-            seconds: limits.total_timeout.as_secs_f32(),
-        })?
+        .map_err(|_| Error::TimedOut { seconds: limits.total_timeout.as_secs_f32() })?
 }
 
 async fn follow(egress: &Egress, mut url: Url, body_bytes_max: usize) -> Result<Fetched, Error> {
     for redirects in 0..=REDIRECTS_MAX {
         let client = guarded_client(egress, &url)?;
         let request = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
-        let response = request
-            .send()
-            .await
-            .map_err(|error| Error::of_call(&url, error))?;
+        let response = request.send().await.map_err(|error| Error::of_call(&url, error))?;
         match redirect(&url, &response)? {
             Some(target) => url = target,
             None => return read(url, redirects, response, body_bytes_max).await,
@@ -69,9 +61,7 @@ async fn follow(egress: &Egress, mut url: Url, body_bytes_max: usize) -> Result<
 
 fn parse(text: &str) -> Result<Url, Error> {
     if text.len() > URL_BYTES_MAX {
-        return Err(Error::BadUrl(format!(
-            "it is longer than {URL_BYTES_MAX} bytes"
-        )));
+        return Err(Error::BadUrl(format!("it is longer than {URL_BYTES_MAX} bytes")));
     }
     Url::parse(text).map_err(|error| Error::BadUrl(error.to_string()))
 }
@@ -106,10 +96,7 @@ fn redirect(from: &Url, response: &Response) -> Result<Option<Url>, Error> {
     let Some(location) = response.headers().get(LOCATION) else {
         return Ok(None);
     };
-    let target = location
-        .to_str()
-        .ok()
-        .filter(|text| text.len() <= URL_BYTES_MAX);
+    let target = location.to_str().ok().filter(|text| text.len() <= URL_BYTES_MAX);
     let target = target.and_then(|text| from.join(text).ok());
     target.map(Some).ok_or(Error::BadRedirect)
 }
@@ -120,12 +107,7 @@ async fn read(
     mut response: Response,
     body_bytes_max: usize,
 ) -> Result<Fetched, Error> {
-    let header = |name| {
-        response
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-    };
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
     if let Some(encoding) = header(CONTENT_ENCODING)
         && !encoding.eq_ignore_ascii_case("identity")
     {
@@ -135,11 +117,7 @@ async fn read(
     let status = response.status().as_u16();
     let mut body = Vec::new();
     let mut truncated = false;
-    while let Some(piece) = response
-        .chunk()
-        .await
-        .map_err(|error| Error::of_call(&url, error))?
-    {
+    while let Some(piece) = response.chunk().await.map_err(|error| Error::of_call(&url, error))? {
         let room = body_bytes_max - body.len();
         body.extend_from_slice(&piece[..piece.len().min(room)]);
         if piece.len() > room {
@@ -147,12 +125,5 @@ async fn read(
             break;
         }
     }
-    Ok(Fetched {
-        status,
-        url: url.into(),
-        content_type,
-        body,
-        truncated,
-        redirects,
-    })
+    Ok(Fetched { status, url: url.into(), content_type, body, truncated, redirects })
 }

@@ -47,10 +47,7 @@ pub enum Error {
     #[error("an address must not hold a user name or password; take it out")]
     UserInfo,
     #[error("the address {address} is {what}; an operator can allow it with SA01_EGRESS_ALLOW")]
-    Forbidden {
-        address: SocketAddr,
-        what: &'static str,
-    },
+    Forbidden { address: SocketAddr, what: &'static str },
     #[error("`{host}` has no address ({reason}); check its spelling")]
     NoAddress { host: String, reason: String },
     #[error("this client calls {origin} only")]
@@ -59,9 +56,7 @@ pub enum Error {
     TooManyRedirects(u8),
     #[error("the server redirected to something that is no address")]
     BadRedirect,
-    #[error(
-        "the server sent the answer as `{0}` although it was asked not to; only plain bodies are read"
-    )]
+    #[error("the server sent the answer as `{0}` although it was asked not to; only plain bodies are read")]
     Encoded(String),
     #[error("no complete answer within {seconds} s")]
     TimedOut { seconds: f32 },
@@ -105,11 +100,7 @@ impl Error {
         }
         let host = url.host_str().unwrap_or_default().to_owned();
         let source = error.without_url();
-        if source.is_connect() {
-            Self::Connect { host, source }
-        } else {
-            Self::Broken { host, source }
-        }
+        if source.is_connect() { Self::Connect { host, source } } else { Self::Broken { host, source } }
     }
 }
 
@@ -123,10 +114,7 @@ pub struct ClientOptions {
 
 impl Default for ClientOptions {
     fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(10),
-            read_timeout: Duration::from_secs(120),
-        }
+        Self { connect_timeout: Duration::from_secs(10), read_timeout: Duration::from_secs(120) }
     }
 }
 
@@ -144,10 +132,7 @@ struct Inner {
 
 impl std::fmt::Debug for Egress {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Egress")
-            .field("allow", &self.0.allow)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Egress").field("allow", &self.0.allow).finish_non_exhaustive()
     }
 }
 
@@ -213,11 +198,7 @@ impl Egress {
         if let Some(client) = kept.and_then(OnceLock::get) {
             return Ok(client.clone());
         }
-        let resolver = Guarded {
-            allow: Arc::clone(&self.0.allow),
-            lookup: Arc::clone(&self.0.lookup),
-            port,
-        };
+        let resolver = Guarded { allow: Arc::clone(&self.0.allow), lookup: Arc::clone(&self.0.lookup), port };
         let mut builder = builder()
             .dns_resolver(resolver)
             .connect_timeout(CONNECT_TIMEOUT)
@@ -238,10 +219,7 @@ impl Egress {
 }
 
 /// What all clients have in common.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the egress guard: the one place that makes clients"
-)]
+#[expect(clippy::disallowed_methods, reason = "this is the egress guard: the one place that makes clients")]
 fn builder() -> ClientBuilder {
     Client::builder()
         .no_proxy()

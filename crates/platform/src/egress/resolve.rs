@@ -36,10 +36,7 @@ impl Lookup for System {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("the address {address} is {what}; an operator can allow it with SA01_EGRESS_ALLOW")]
-    Forbidden {
-        address: SocketAddr,
-        what: &'static str,
-    },
+    Forbidden { address: SocketAddr, what: &'static str },
     #[error("`{host}` has no address: {reason}")]
     NoAddress { host: String, reason: String },
     #[error("this client calls {origin} only")]
@@ -102,18 +99,12 @@ fn look_up(
     let lookup = Arc::clone(lookup);
     let host = host.to_owned();
     Box::pin(async move {
-        let no_address = |reason: String| Refusal::NoAddress {
-            host: host.clone(),
-            reason,
-        };
+        let no_address = |reason: String| Refusal::NoAddress { host: host.clone(), reason };
         let found = lookup.lookup(host.clone()).await;
         let found = found.map_err(|error| no_address(error.to_string()))?;
         if found.is_empty() {
             return Err(no_address("the name servers know none".to_owned()));
         }
-        Ok(found
-            .into_iter()
-            .map(|ip| SocketAddr::new(ip, port))
-            .collect())
+        Ok(found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
     })
 }

@@ -49,11 +49,7 @@ impl Server {
                 tokio::spawn(answer(stream));
             }
         });
-        Self {
-            port,
-            connections,
-            heads,
-        }
+        Self { port, connections, heads }
     }
 
     /// Answers each request with these bytes and closes.
@@ -70,10 +66,7 @@ impl Server {
     }
 
     async fn redirecting(location: &str) -> Self {
-        Self::saying(format!(
-            "HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
-        ))
-        .await
+        Self::saying(format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n")).await
     }
 
     fn url(&self) -> String {
@@ -97,18 +90,12 @@ async fn read_head(stream: &mut TcpStream) -> String {
 }
 
 fn plain(body: &str) -> String {
-    format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
+    format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
 /// Lets through these servers' ports on 127.0.0.1, and nothing else.
 fn allowing(servers: &[&Server]) -> AllowList {
-    let entries: Vec<String> = servers
-        .iter()
-        .map(|server| format!("127.0.0.1/32:{}", server.port))
-        .collect();
+    let entries: Vec<String> = servers.iter().map(|server| format!("127.0.0.1/32:{}", server.port)).collect();
     entries.join(",").parse().unwrap()
 }
 
@@ -121,10 +108,7 @@ struct Names {
 impl Names {
     fn answering(answers: &[&[&str]]) -> Arc<Self> {
         let read = |answer: &&[&str]| answer.iter().map(|ip| ip.parse().unwrap()).collect();
-        Arc::new(Self {
-            answers: Mutex::new(answers.iter().map(read).collect()),
-            asked: AtomicUsize::new(0),
-        })
+        Arc::new(Self { answers: Mutex::new(answers.iter().map(read).collect()), asked: AtomicUsize::new(0) })
     }
 
     fn asked(&self) -> usize {
@@ -136,18 +120,11 @@ impl Lookup for Names {
     fn lookup(&self, _: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let mut answers = self.answers.lock().unwrap();
-        let answer = if answers.len() > 1 {
-            answers.pop_front()
-        } else {
-            answers.front().cloned()
-        };
+        let answer = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
         Box::pin(async move { Ok(answer.unwrap_or_default()) })
     }
 }
 
 fn limits() -> GetLimits {
-    GetLimits {
-        body_bytes_max: 1000,
-        total_timeout: Duration::from_secs(10),
-    }
+    GetLimits { body_bytes_max: 1000, total_timeout: Duration::from_secs(10) }
 }

@@ -17,7 +17,8 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let time: jiff::Timestamp = text.parse().map_err(|_| D::Error::custom("expected an RFC 3339 time"))?;
+        let time: jiff::Timestamp =
+            text.parse().map_err(|_| D::Error::custom("expected an RFC 3339 time"))?;
         Ok(Self(time.as_millisecond()))
     }
 }

@@ -35,7 +35,10 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
         let text = value.to_str().ok().filter(|text| (1..=KEY_CHARS_MAX).contains(&text.len()));
         match text {
             Some(text) => Ok(Self(Some(text.to_owned()))),
-            None => Err(Problem::invalid("Idempotency-Key", format!("expected 1 to {KEY_CHARS_MAX} visible characters"))),
+            None => Err(Problem::invalid(
+                "Idempotency-Key",
+                format!("expected 1 to {KEY_CHARS_MAX} visible characters"),
+            )),
         }
     }
 }
@@ -73,7 +76,13 @@ impl Guard {
     /// `operation` names the method and the path with its ids.
     #[must_use]
     pub fn new(key: IdempotencyKey, caller: &Caller, operation: String, body_hash: String) -> Self {
-        Self { key: key.0, tenant: caller.tenant.to_string(), user: caller.user.to_string(), operation, body_hash }
+        Self {
+            key: key.0,
+            tenant: caller.tenant.to_string(),
+            user: caller.user.to_string(),
+            operation,
+            body_hash,
+        }
     }
 
     /// The answer given before, if the request came before. Call it first in the change.
@@ -86,7 +95,9 @@ impl Guard {
             return Err(Error::OtherRequest);
         }
         let answer = serde_json::from_str(&kept.answer);
-        Ok(Some(answer.map_err(|error| database::Error::Corrupt(format!("idempotency_keys.answer: {error}")))?))
+        Ok(Some(
+            answer.map_err(|error| database::Error::Corrupt(format!("idempotency_keys.answer: {error}")))?,
+        ))
     }
 
     /// Keeps the answer, in the same change.
@@ -94,7 +105,8 @@ impl Guard {
         let Some(key) = &self.key else { return Ok(()) };
         let answer = serde_json::to_string(answer)
             .map_err(|error| database::Error::Corrupt(format!("idempotency answer: {error}")))?;
-        let kept = store::Kept { operation: self.operation.clone(), body_hash: self.body_hash.clone(), answer };
+        let kept =
+            store::Kept { operation: self.operation.clone(), body_hash: self.body_hash.clone(), answer };
         Ok(store::insert(tx, &self.tenant, &self.user, key, &kept, unix_ms()).await?)
     }
 }

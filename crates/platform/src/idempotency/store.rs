@@ -25,7 +25,13 @@ pub(super) struct Kept {
     pub answer: String,
 }
 
-pub(super) async fn find(tx: &Tx, tenant: &str, user: &str, key: &str, since: i64) -> Result<Option<Kept>, Error> {
+pub(super) async fn find(
+    tx: &Tx,
+    tenant: &str,
+    user: &str,
+    key: &str,
+    since: i64,
+) -> Result<Option<Kept>, Error> {
     let row = tx
         .one(
             "SELECT operation, body_hash, answer FROM idempotency_keys
@@ -34,12 +40,23 @@ pub(super) async fn find(tx: &Tx, tenant: &str, user: &str, key: &str, since: i6
         )
         .await?;
     row.map(|row| {
-        Ok(Kept { operation: row.text("operation")?, body_hash: row.text("body_hash")?, answer: row.text("answer")? })
+        Ok(Kept {
+            operation: row.text("operation")?,
+            body_hash: row.text("body_hash")?,
+            answer: row.text("answer")?,
+        })
     })
     .transpose()
 }
 
-pub(super) async fn insert(tx: &Tx, tenant: &str, user: &str, key: &str, kept: &Kept, now: i64) -> Result<(), Error> {
+pub(super) async fn insert(
+    tx: &Tx,
+    tenant: &str,
+    user: &str,
+    key: &str,
+    kept: &Kept,
+    now: i64,
+) -> Result<(), Error> {
     // A row past its time is overwritten: `find` no longer sees it.
     tx.run(
         "INSERT INTO idempotency_keys (tenant_id, user_id, idempotency_key, operation, body_hash, answer, created_at)

@@ -91,11 +91,7 @@ impl Catalogue {
     pub(super) fn read(data: &serde_json::Value) -> Result<Self, LoadError> {
         let data = Data::deserialize(data).map_err(LoadError::Data)?;
         data.check().map_err(LoadError::Catalogue)?;
-        Ok(Self {
-            actions: data.actions,
-            roles: data.roles,
-            tenant_roles: data.tenant_roles,
-        })
+        Ok(Self { actions: data.actions, roles: data.roles, tenant_roles: data.tenant_roles })
     }
 }
 
@@ -119,16 +115,12 @@ impl Data {
                 self.knows_tool(tool, &format!("tenant_tool_flags of {tenant}"))?;
             }
         }
-        self.deny_list
-            .iter()
-            .try_for_each(|entry| self.check_deny_entry(entry))
+        self.deny_list.iter().try_for_each(|entry| self.check_deny_entry(entry))
     }
 
     fn check_tenant_role(&self, name: &str, roles: &[String]) -> Result<(), String> {
         if self.roles.contains_key(name) && roles != [name] {
-            return Err(format!(
-                "tenant role {name} is a role's name and stands for others"
-            ));
+            return Err(format!("tenant role {name} is a role's name and stands for others"));
         }
         for role in roles {
             match self.roles.get(role).map(|role| role.scope) {
@@ -150,17 +142,12 @@ impl Data {
         if let Some(pattern) = &entry.action {
             self.covers_something(pattern, "deny_list")?;
         }
-        entry
-            .tool
-            .as_ref()
-            .map_or(Ok(()), |tool| self.knows_tool(tool, "deny_list"))
+        entry.tool.as_ref().map_or(Ok(()), |tool| self.knows_tool(tool, "deny_list"))
     }
 
     fn knows_tool(&self, tool: &str, place: &str) -> Result<(), String> {
         let known = self.tool_catalog.contains_key(tool);
-        known
-            .then_some(())
-            .ok_or_else(|| format!("{place} names unknown tool {tool}"))
+        known.then_some(()).ok_or_else(|| format!("{place} names unknown tool {tool}"))
     }
 
     fn covers_something(&self, pattern: &str, place: &str) -> Result<(), String> {
@@ -174,19 +161,12 @@ impl Data {
                     && self.actions.keys().any(|action| action.starts_with(prefix))
             }
         };
-        covers
-            .then_some(())
-            .ok_or_else(|| format!("{place} names unknown action {pattern}"))
+        covers.then_some(()).ok_or_else(|| format!("{place} names unknown action {pattern}"))
     }
 }
 
 fn is_codename(text: &str) -> bool {
-    let word = |word: &str| {
-        !word.is_empty()
-            && word
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-    };
-    text.split_once(':')
-        .is_some_and(|(resource, verb)| word(resource) && word(verb))
+    let word =
+        |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    text.split_once(':').is_some_and(|(resource, verb)| word(resource) && word(verb))
 }

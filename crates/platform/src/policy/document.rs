@@ -11,10 +11,8 @@ use super::LoadError;
 pub(super) fn from_request(request: &Request) -> Option<Value> {
     let subject = &request.subject;
     let resource = &request.resource;
-    let mut resource_fields = vec![
-        ("type", resource.kind.as_str().into()),
-        ("attributes", from_json_ref(&resource.attributes)?),
-    ];
+    let mut resource_fields =
+        vec![("type", resource.kind.as_str().into()), ("attributes", from_json_ref(&resource.attributes)?)];
     if let Some(id) = &resource.id {
         resource_fields.push(("id", id.as_str().into()));
     }
@@ -40,27 +38,16 @@ pub(super) fn from_json(json: serde_json::Value) -> Option<Value> {
 }
 
 fn from_json_ref(json: &serde_json::Value) -> Option<Value> {
-    if json.is_null() {
-        Some(Value::Null)
-    } else {
-        from_json(json.clone())
-    }
+    if json.is_null() { Some(Value::Null) } else { from_json(json.clone()) }
 }
 
 pub(super) fn object(fields: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
-    let fields = fields
-        .into_iter()
-        .map(|(name, value)| (Value::from(name), value));
+    let fields = fields.into_iter().map(|(name, value)| (Value::from(name), value));
     Value::from(fields.collect::<BTreeMap<_, _>>())
 }
 
 fn strings(texts: &[String]) -> Value {
-    Value::from(
-        texts
-            .iter()
-            .map(|text| Value::from(text.as_str()))
-            .collect::<Vec<_>>(),
-    )
+    Value::from(texts.iter().map(|text| Value::from(text.as_str())).collect::<Vec<_>>())
 }
 
 /// The decision, if the answer is exactly `{effect, reason, obligations}` with a known effect and a reason.
@@ -79,12 +66,7 @@ pub(super) fn to_decision(answer: &Value, revision: &str) -> Option<Decision> {
         true => serde_json::Value::Object(serde_json::Map::new()),
         false => serde_json::to_value(obligations).ok()?,
     };
-    let decision = Decision {
-        effect,
-        reason,
-        obligations,
-        revision: revision.to_owned(),
-    };
+    let decision = Decision { effect, reason, obligations, revision: revision.to_owned() };
     (answer.len() == 3 && !decision.reason.is_empty()).then_some(decision)
 }
 
@@ -94,11 +76,7 @@ pub(super) fn parse(text: &str) -> Result<serde_json::Value, LoadError> {
 
 /// Adds one document to another, or says at which path they disagree.
 #[cfg(any(test, feature = "faults"))]
-pub(super) fn merge(
-    into: &mut serde_json::Value,
-    from: serde_json::Value,
-    path: &str,
-) -> Result<(), String> {
+pub(super) fn merge(into: &mut serde_json::Value, from: serde_json::Value, path: &str) -> Result<(), String> {
     use serde_json::Value::{Array, Object};
     match (into, from) {
         (Object(into), Object(from)) => {

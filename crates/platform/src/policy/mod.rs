@@ -25,14 +25,8 @@ const TABLES: &str = "data.soma.tables";
 /// One Rego module: the file's name, for messages, and its text.
 type Module = (&'static str, &'static str);
 
-const DECISION_MODULE: Module = (
-    "decision.rego",
-    include_str!("../../../../policy/decision.rego"),
-);
-const TABLES_MODULE: Module = (
-    "tables.rego",
-    include_str!("../../../../policy/tables.rego"),
-);
+const DECISION_MODULE: Module = ("decision.rego", include_str!("../../../../policy/decision.rego"));
+const TABLES_MODULE: Module = ("tables.rego", include_str!("../../../../policy/tables.rego"));
 const DATA: &str = include_str!("../../../../policy/data.json");
 
 /// Why the policy was not loaded. Nothing may start without one.
@@ -58,9 +52,7 @@ struct Loaded {
 
 impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Policy")
-            .field("revision", &self.0.revision)
-            .finish_non_exhaustive()
+        f.debug_struct("Policy").field("revision", &self.0.revision).finish_non_exhaustive()
     }
 }
 
@@ -86,18 +78,9 @@ impl Policy {
     ) -> Result<Self, LoadError> {
         let catalogue = Catalogue::read(&data)?;
         let revision = revision(&[decision, tables, &data.to_string()]);
-        let mut engine = engine(
-            &[(DECISION_MODULE.0, decision)],
-            with_tables(tables, &data)?,
-        )?;
-        let compiled = engine
-            .compile_with_entrypoint(&DECISION.into())
-            .map_err(rego)?;
-        Ok(Self(Arc::new(Loaded {
-            compiled,
-            catalogue,
-            revision,
-        })))
+        let mut engine = engine(&[(DECISION_MODULE.0, decision)], with_tables(tables, &data)?)?;
+        let compiled = engine.compile_with_entrypoint(&DECISION.into()).map_err(rego)?;
+        Ok(Self(Arc::new(Loaded { compiled, catalogue, revision })))
     }
 
     /// Names the texts and the data behind every decision: 16 hexadecimal digits of their SHA-256.
@@ -145,8 +128,7 @@ impl Policy {
     /// Whether a subject may carry this name: a role, or a tenant's name for some.
     #[must_use]
     pub fn is_role(&self, name: &str) -> bool {
-        self.0.catalogue.roles.contains_key(name)
-            || self.0.catalogue.tenant_roles.contains_key(name)
+        self.0.catalogue.roles.contains_key(name) || self.0.catalogue.tenant_roles.contains_key(name)
     }
 
     fn ask(&self, input: Value) -> Decision {
@@ -159,10 +141,7 @@ impl Policy {
             Some(decision) if decision.effect == Effect::Ask => self.deny("approval_unavailable"),
             Some(decision) => decision,
             None => {
-                tracing::error!(
-                    revision = self.revision(),
-                    "policy gave a malformed decision"
-                );
+                tracing::error!(revision = self.revision(), "policy gave a malformed decision");
                 self.deny("malformed_decision")
             }
         }
@@ -173,11 +152,7 @@ impl Policy {
     }
 
     fn error(&self, message: &str) -> Decision {
-        tracing::error!(
-            revision = self.revision(),
-            message,
-            "policy was not evaluated"
-        );
+        tracing::error!(revision = self.revision(), message, "policy was not evaluated");
         self.deny(&format!("policy_error: {}", summary(message)))
     }
 }
@@ -186,9 +161,7 @@ impl Policy {
 fn engine(modules: &[(&str, &str)], data: Value) -> Result<Engine, LoadError> {
     let mut engine = Engine::new();
     for (name, text) in modules {
-        engine
-            .add_policy((*name).to_owned(), (*text).to_owned())
-            .map_err(rego)?;
+        engine.add_policy((*name).to_owned(), (*text).to_owned()).map_err(rego)?;
     }
     engine.add_data(data).map_err(rego)?;
     Ok(engine)
@@ -207,12 +180,7 @@ fn with_tables(tables: &str, data: &serde_json::Value) -> Result<Value, LoadErro
         .map(|expression| expression.value.clone())
         .filter(|tables| tables.as_object().is_ok_and(|tables| !tables.is_empty()))
         .ok_or_else(|| LoadError::Rego(format!("{TABLES} is undefined")))?;
-    engine
-        .add_data(document::object([(
-            "soma",
-            document::object([("tables", tables)]),
-        )]))
-        .map_err(rego)?;
+    engine.add_data(document::object([("soma", document::object([("tables", tables)]))])).map_err(rego)?;
     Ok(engine.get_data())
 }
 
@@ -235,9 +203,5 @@ fn revision(texts: &[&str]) -> String {
 
 /// regorus prints the source around an error; a reason has room for the last line, which says what it was.
 fn summary(message: &str) -> &str {
-    message
-        .lines()
-        .map(str::trim)
-        .rfind(|line| !line.is_empty())
-        .unwrap_or("unknown")
+    message.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("unknown")
 }

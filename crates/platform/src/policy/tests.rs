@@ -27,13 +27,7 @@ fn request(roles: &[&str], action: &str, resource: Resource) -> Request {
         scopes: vec!["*".to_owned()],
     };
     let action = action.to_owned();
-    Request {
-        tenant: TenantId::new(),
-        subject,
-        action,
-        resource,
-        context: Value::Null,
-    }
+    Request { tenant: TenantId::new(), subject, action, resource, context: Value::Null }
 }
 
 fn of_tenant(kind: &str, tenant: TenantId) -> Resource {
@@ -59,15 +53,7 @@ fn check(policy: &Policy, request: &Request, effect: Effect, reason: &str) {
     };
     let revision = policy.revision().to_owned();
     let reason = reason.to_owned();
-    assert_eq!(
-        policy.decide(request),
-        Decision {
-            effect,
-            reason,
-            obligations,
-            revision
-        }
-    );
+    assert_eq!(policy.decide(request), Decision { effect, reason, obligations, revision });
 }
 
 #[track_caller]
@@ -88,53 +74,31 @@ fn over(change: impl FnOnce(&mut Value)) -> Result<Policy, LoadError> {
 }
 
 fn read() -> Request {
-    request(
-        &["member"],
-        "conversation:read",
-        Resource::new("conversation", "some"),
-    )
+    request(&["member"], "conversation:read", Resource::new("conversation", "some"))
 }
 
 #[test]
 fn the_policys_own_tests_pass() {
     let report = Policy::test();
-    let failed: Vec<_> = report
-        .results
-        .iter()
-        .filter(|result| !result.passed)
-        .collect();
+    let failed: Vec<_> = report.results.iter().filter(|result| !result.passed).collect();
     assert!(report.passed(), "{failed:#?}");
     assert!(report.results.len() > 20, "{report:#?}");
 }
 
 #[test]
 fn a_report_without_tests_has_not_passed() {
-    assert!(
-        !super::TestReport {
-            results: Vec::new()
-        }
-        .passed()
-    );
+    assert!(!super::TestReport { results: Vec::new() }.passed());
 }
 
 #[test]
 fn a_role_allows_what_it_grants_and_nothing_else() {
     allows(&read(), "role user grants conversation:read");
-    denies(
-        &request(&["member"], "user:delete", Resource::any("user")),
-        "no_role_allows",
-    );
+    denies(&request(&["member"], "user:delete", Resource::any("user")), "no_role_allows");
 }
 
 #[test]
 fn an_unknown_action_is_denied_to_everyone() {
-    for action in [
-        "conversation.send",
-        "conversation:*",
-        "*",
-        "",
-        "conversation:read ",
-    ] {
+    for action in ["conversation.send", "conversation:*", "*", "", "conversation:read "] {
         let request = request(&["saas_super_admin"], action, Resource::any("conversation"));
         denies(&request, "unknown_action");
         assert!(!POLICY.is_action(action));
@@ -145,18 +109,9 @@ fn an_unknown_action_is_denied_to_everyone() {
 fn an_unknown_role_grants_nothing() {
     let resource = || Resource::any("agent");
     denies(&request(&[], "agent:read", resource()), "unknown_role");
-    denies(
-        &request(&["root", "*"], "agent:read", resource()),
-        "unknown_role",
-    );
-    denies(
-        &request(&["root", "viewer"], "agent:create", resource()),
-        "no_role_allows",
-    );
-    allows(
-        &request(&["root", "viewer"], "agent:read", resource()),
-        "role viewer grants agent:read",
-    );
+    denies(&request(&["root", "*"], "agent:read", resource()), "unknown_role");
+    denies(&request(&["root", "viewer"], "agent:create", resource()), "no_role_allows");
+    allows(&request(&["root", "viewer"], "agent:read", resource()), "role viewer grants agent:read");
 }
 
 #[test]
@@ -166,31 +121,14 @@ fn scopes_narrow_what_roles_allow() {
         request.subject.scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
         request
     };
-    for scopes in [
-        &[][..],
-        &["agent:*"],
-        &["conv*"],
-        &["conversation:re*"],
-        &["*:read"],
-        &["**"],
-    ] {
+    for scopes in [&[][..], &["agent:*"], &["conv*"], &["conversation:re*"], &["*:read"], &["**"]] {
         denies(&scoped("conversation:read", scopes), "scope_does_not_cover");
     }
-    for scopes in [
-        &["*"][..],
-        &["conversation:read"],
-        &["agent:read", "conversation:*"],
-    ] {
-        allows(
-            &scoped("conversation:read", scopes),
-            "role user grants conversation:read",
-        );
+    for scopes in [&["*"][..], &["conversation:read"], &["agent:read", "conversation:*"]] {
+        allows(&scoped("conversation:read", scopes), "role user grants conversation:read");
     }
     let wide = &["conversation:view_*"];
-    allows(
-        &scoped("conversation:view_history", wide),
-        "role user grants conversation:view_history",
-    );
+    allows(&scoped("conversation:view_history", wide), "role user grants conversation:view_history");
     denies(&scoped("conversation:export", &["*"]), "no_role_allows");
 }
 
@@ -207,16 +145,9 @@ fn another_tenants_resource_is_out_of_reach() {
 fn a_platform_role_does_platform_work_on_any_tenant_but_calls_no_tools_there() {
     let elsewhere = TenantId::new();
     let suspend = |roles: &[&str]| request(roles, "tenant:suspend", of_tenant("tenant", elsewhere));
-    allows(
-        &suspend(&["saas_super_admin"]),
-        "role saas_super_admin grants tenant:suspend",
-    );
+    allows(&suspend(&["saas_super_admin"]), "role saas_super_admin grants tenant:suspend");
     denies(&suspend(&["owner"]), "other_tenant");
-    let read = request(
-        &["saas_super_admin"],
-        "agent:read",
-        of_tenant("agent", elsewhere),
-    );
+    let read = request(&["saas_super_admin"], "agent:read", of_tenant("agent", elsewhere));
     denies(&read, "other_tenant");
     let mut call = tool_call(&["saas_super_admin"], "timestamp", &["timestamp"]);
     call.resource.attributes = json!({"tenant": elsewhere});
@@ -233,12 +164,7 @@ fn the_deny_list_outranks_every_role() {
         check(&policy, &request, Effect::Deny, "deny_listed");
     }
     let policy = over(|data| data["deny_list"] = json!([{"tool": "timestamp"}])).unwrap();
-    check(
-        &policy,
-        &request,
-        Effect::Allow,
-        "role user grants conversation:read",
-    );
+    check(&policy, &request, Effect::Allow, "role user grants conversation:read");
     let call = tool_call(&["owner"], "timestamp", &["timestamp"]);
     check(&policy, &call, Effect::Deny, "deny_listed");
 }
@@ -250,18 +176,9 @@ fn a_tool_call_needs_catalogue_tenant_and_agent() {
         "role tenant_admin grants tool:execute",
     );
     denies(&tool_call(&["owner"], "echo", &["echo"]), "unknown_tool");
-    denies(
-        &tool_call(&["owner"], "timestamp", &[]),
-        "tool_not_on_agent",
-    );
-    denies(
-        &tool_call(&["owner"], "timestamp", &["file_read"]),
-        "tool_not_on_agent",
-    );
-    denies(
-        &tool_call(&["saas_super_admin"], "timestamp", &[]),
-        "tool_not_on_agent",
-    );
+    denies(&tool_call(&["owner"], "timestamp", &[]), "tool_not_on_agent");
+    denies(&tool_call(&["owner"], "timestamp", &["file_read"]), "tool_not_on_agent");
+    denies(&tool_call(&["saas_super_admin"], "timestamp", &[]), "tool_not_on_agent");
     let call = tool_call(&["owner"], "timestamp", &["timestamp"]);
     denies(&call.clone().with_context(Value::Null), "tool_not_on_agent");
 
@@ -271,25 +188,14 @@ fn a_tool_call_needs_catalogue_tenant_and_agent() {
     let off = over(|data| data["tenant_tool_flags"] = flags).unwrap();
     check(&off, &call, Effect::Deny, "tool_disabled");
     let elsewhere = tool_call(&["owner"], "timestamp", &["timestamp"]);
-    check(
-        &off,
-        &elsewhere,
-        Effect::Allow,
-        "role tenant_admin grants tool:execute",
-    );
+    check(&off, &elsewhere, Effect::Allow, "role tenant_admin grants tool:execute");
 }
 
 #[test]
 fn a_tool_that_wants_approval_is_denied_while_nobody_can_approve() {
     let call = tool_call(&["owner"], "timestamp", &["timestamp"]);
-    let approval =
-        |value: &str| over(|data| data["tool_catalog"]["timestamp"]["approval"] = json!(value));
-    check(
-        &approval("required").unwrap(),
-        &call,
-        Effect::Deny,
-        "approval_unavailable",
-    );
+    let approval = |value: &str| over(|data| data["tool_catalog"]["timestamp"]["approval"] = json!(value));
+    check(&approval("required").unwrap(), &call, Effect::Deny, "approval_unavailable");
     let reason = "role tenant_admin grants tool:execute";
     check(&approval("none").unwrap(), &call, Effect::Allow, reason);
     let context = json!({"agent_tools": ["timestamp"], "agent_tools_ask": ["timestamp"]});
@@ -301,28 +207,15 @@ fn more_data_may_be_added_but_not_changed() {
     let tool = json!({"tool_catalog": {"fx_repeatable": {"enabled": true}}});
     let policy = Policy::load_with(tool).unwrap();
     let call = tool_call(&["owner"], "fx_repeatable", &["fx_repeatable"]);
-    check(
-        &policy,
-        &call,
-        Effect::Allow,
-        "role tenant_admin grants tool:execute",
-    );
+    check(&policy, &call, Effect::Allow, "role tenant_admin grants tool:execute");
     denies(&call, "unknown_tool");
     assert_ne!(policy.revision(), POLICY.revision());
 
     let change = json!({"tool_catalog": {"timestamp": {"enabled": false}}});
-    assert!(matches!(
-        Policy::load_with(change),
-        Err(LoadError::Catalogue(_))
-    ));
+    assert!(matches!(Policy::load_with(change), Err(LoadError::Catalogue(_))));
     let entry = json!({"deny_list": [{"tool": "timestamp"}]});
     let call = tool_call(&["owner"], "timestamp", &["timestamp"]);
-    check(
-        &Policy::load_with(entry).unwrap(),
-        &call,
-        Effect::Deny,
-        "deny_listed",
-    );
+    check(&Policy::load_with(entry).unwrap(), &call, Effect::Deny, "deny_listed");
 }
 
 #[test]
@@ -340,17 +233,10 @@ fn the_revision_follows_text_and_data() {
 #[test]
 fn the_input_document_is_the_serialised_request() {
     let mut request = tool_call(&["owner"], "timestamp", &["timestamp"]);
-    for resource in [
-        request.resource.clone(),
-        Resource::any("agent"),
-        of_tenant("agent", request.tenant),
-    ] {
+    for resource in [request.resource.clone(), Resource::any("agent"), of_tenant("agent", request.tenant)] {
         request.resource = resource;
         let document = document::from_request(&request).unwrap();
-        assert_eq!(
-            document,
-            regorus::Value::from(serde_json::to_value(&request).unwrap())
-        );
+        assert_eq!(document, regorus::Value::from(serde_json::to_value(&request).unwrap()));
         let raw = POLICY.evaluate(serde_json::to_value(&request).unwrap());
         assert_eq!(raw, POLICY.decide(&request));
     }
@@ -358,18 +244,9 @@ fn the_input_document_is_the_serialised_request() {
 
 #[test]
 fn any_document_gets_an_answer() {
-    for input in [
-        json!(null),
-        json!({}),
-        json!([]),
-        json!("x"),
-        json!({"tenant": 1}),
-    ] {
+    for input in [json!(null), json!({}), json!([]), json!("x"), json!({"tenant": 1})] {
         let decision = POLICY.evaluate(input);
-        assert_eq!(
-            (decision.effect, decision.reason.as_str()),
-            (Effect::Deny, "malformed_input")
-        );
+        assert_eq!((decision.effect, decision.reason.as_str()), (Effect::Deny, "malformed_input"));
         assert_eq!(decision.revision, POLICY.revision());
     }
 }
@@ -389,18 +266,8 @@ fn the_median_decision_takes_microseconds() {
     for (name, request) in [
         ("read", read()),
         ("read with scopes", limited),
-        (
-            "tool call",
-            tool_call(
-                &["owner"],
-                "http_fetch",
-                &["file_read", "file_write", "http_fetch"],
-            ),
-        ),
-        (
-            "no role allows",
-            request(&["member"], "user:delete", Resource::any("user")),
-        ),
+        ("tool call", tool_call(&["owner"], "http_fetch", &["file_read", "file_write", "http_fetch"])),
+        ("no role allows", request(&["member"], "user:delete", Resource::any("user"))),
     ] {
         let mut times: Vec<Duration> = (0..20_000)
             .map(|_| {
@@ -410,9 +277,6 @@ fn the_median_decision_takes_microseconds() {
             })
             .collect();
         times.sort();
-        println!(
-            "{name}: median {:?}, p99 {:?}",
-            times[10_000], times[19_800]
-        );
+        println!("{name}: median {:?}, p99 {:?}", times[10_000], times[19_800]);
     }
 }

@@ -22,22 +22,12 @@ async fn eventually(what: &str, condition: impl Fn() -> bool) {
 fn is_running(marker: &str) -> bool {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-    lines
-        .map(|line| String::from_utf8_lossy(&line).into_owned())
-        .any(|line| line.contains(marker))
+    lines.map(|line| String::from_utf8_lossy(&line).into_owned()).any(|line| line.contains(marker))
 }
 
 /// A word that is on no other command line.
 fn marker(place: &Path) -> String {
-    format!(
-        "marker{}",
-        place
-            .file_name()
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .trim_start_matches('.')
-    )
+    format!("marker{}", place.file_name().unwrap().to_str().unwrap().trim_start_matches('.'))
 }
 
 #[tokio::test]
@@ -81,10 +71,7 @@ async fn a_cancelled_run_leaves_nothing() {
     cancel.cancel();
     let report = running.await.unwrap().unwrap();
     assert!(!is_running(&marker));
-    assert_eq!(
-        (report.outcome, report.stdout.as_str()),
-        (Outcome::Cancelled, "began\n")
-    );
+    assert_eq!((report.outcome, report.stdout.as_str()), (Outcome::Cancelled, "began\n"));
     // The same when whoever waits for it is gone.
     let dropped = tokio::spawn(async move { sandbox.run(job, CancellationToken::new()).await });
     eventually("the code runs again", || is_running(&marker)).await;
@@ -97,12 +84,7 @@ async fn a_killed_parent_leaves_no_process() {
     let place = Place::new();
     let marker = marker(place.path());
     let mut parent = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--exact",
-            "ends::the_parent_that_is_killed",
-            "--nocapture",
-        ])
+        .args(["--ignored", "--exact", "ends::the_parent_that_is_killed", "--nocapture"])
         .current_dir(place.path())
         .stdout(Stdio::null())
         .spawn()
@@ -114,36 +96,21 @@ async fn a_killed_parent_leaves_no_process() {
     // And what it left of its control groups is cleared by the next one.
     let left = format!("soma-job-{}-", parent.id());
     Sandbox::probe().await.unwrap();
-    assert_eq!(
-        groups_named(Path::new("/sys/fs/cgroup"), &left),
-        Vec::<String>::new()
-    );
+    assert_eq!(groups_named(Path::new("/sys/fs/cgroup"), &left), Vec::<String>::new());
 }
 
 #[tokio::test]
 #[ignore = "run by a_killed_parent_leaves_no_process, in a process of its own"]
 async fn the_parent_that_is_killed() {
     let workspace = std::env::current_dir().unwrap();
-    let code = format!(
-        "(setsid bash -c 'sleep 60; true' {} &) ; sleep 60",
-        marker(&workspace)
-    );
-    let job = Job {
-        language: Language::Bash,
-        code,
-        workspace,
-        limits: Limits::default(),
-    };
+    let code = format!("(setsid bash -c 'sleep 60; true' {} &) ; sleep 60", marker(&workspace));
+    let job = Job { language: Language::Bash, code, workspace, limits: Limits::default() };
     run(job).await;
 }
 
 fn groups_named(directory: &Path, start: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.path().is_dir())
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir())
     {
         if entry.file_type().is_ok_and(|kind| !kind.is_dir()) {
             continue;
@@ -161,8 +128,5 @@ async fn a_run_leaves_no_control_group() {
     place.run(Language::Bash, "sleep 60 & exit 0").await;
     // Runs of other tests in this process may be under way; theirs go as well.
     let mine = format!("soma-job-{}-", std::process::id());
-    eventually("groups are gone", || {
-        groups_named(Path::new("/sys/fs/cgroup"), &mine).is_empty()
-    })
-    .await;
+    eventually("groups are gone", || groups_named(Path::new("/sys/fs/cgroup"), &mine).is_empty()).await;
 }

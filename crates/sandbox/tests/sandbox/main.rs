@@ -2,10 +2,7 @@
 //!
 //! They need Linux with bubblewrap; a host without it fails here and says what is missing.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests, outside of test functions"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of test functions")]
 
 mod ends;
 mod files;
@@ -24,10 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn sandbox() -> Sandbox {
     static SANDBOX: OnceCell<Sandbox> = OnceCell::const_new();
-    SANDBOX
-        .get_or_init(async || Sandbox::probe().await.unwrap())
-        .await
-        .clone()
+    SANDBOX.get_or_init(async || Sandbox::probe().await.unwrap()).await.clone()
 }
 
 struct Place(TempDir);
@@ -42,12 +36,7 @@ impl Place {
     }
 
     fn job(&self, language: Language, code: &str) -> Job {
-        Job {
-            language,
-            code: code.to_owned(),
-            workspace: self.path().to_owned(),
-            limits: Limits::default(),
-        }
+        Job { language, code: code.to_owned(), workspace: self.path().to_owned(), limits: Limits::default() }
     }
 
     async fn run(&self, language: Language, code: &str) -> Report {
@@ -60,22 +49,14 @@ impl Place {
 }
 
 async fn run(job: Job) -> Report {
-    sandbox()
-        .await
-        .run(job, CancellationToken::new())
-        .await
-        .unwrap()
+    sandbox().await.run(job, CancellationToken::new()).await.unwrap()
 }
 
 /// Runs Python and compares all that it printed.
 async fn check_python(code: &str, expect: &str) {
     let report = Place::new().python(code).await;
     assert_eq!(
-        (
-            report.outcome,
-            report.stdout.as_str(),
-            report.stderr.as_str()
-        ),
+        (report.outcome, report.stdout.as_str(), report.stderr.as_str()),
         (Outcome::Exited(0), expect, "")
     );
 }

@@ -29,12 +29,7 @@ for family in (socket.AF_VSOCK, socket.AF_NETLINK, socket.AF_PACKET):
     let denied = "EPERM\n".repeat(3);
     let report = Place::new().python(code).await;
     let unreachable = report.stdout.replace("EADDRNOTAVAIL", "ENETUNREACH");
-    assert_eq!(
-        unreachable,
-        format!("1\n{}{denied}", "ENETUNREACH\n".repeat(4)),
-        "{}",
-        report.stderr
-    );
+    assert_eq!(unreachable, format!("1\n{}{denied}", "ENETUNREACH\n".repeat(4)), "{}", report.stderr);
     // A server of the host's own loopback, which anything outside reaches.
     let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port();
@@ -82,21 +77,14 @@ print(sorted(os.listdir("/dev")))
         "usr",
         "workspace",
     ];
-    let names: Vec<&str> = root
-        .trim_matches(['[', ']'])
-        .split(", ")
-        .map(|name| name.trim_matches('\''))
-        .collect();
+    let names: Vec<&str> =
+        root.trim_matches(['[', ']']).split(", ").map(|name| name.trim_matches('\'')).collect();
     assert!(names.iter().all(|name| wanted.contains(name)), "{root}");
     let etc = "['alternatives', 'group', 'hosts', 'ld.so.cache', 'passwd'] False False False";
-    assert_eq!(
-        lines.next().unwrap().replace("'alternatives', ", ""),
-        etc.replace("'alternatives', ", "")
-    );
+    assert_eq!(lines.next().unwrap().replace("'alternatives', ", ""), etc.replace("'alternatives', ", ""));
     // bubblewrap and the interpreter; no process of the host.
     assert_eq!(lines.next().unwrap(), "['1', '2']");
-    let devices =
-        "['fd', 'full', 'null', 'random', 'shm', 'stderr', 'stdin', 'stdout', 'urandom', 'zero']";
+    let devices = "['fd', 'full', 'null', 'random', 'shm', 'stderr', 'stdin', 'stdout', 'urandom', 'zero']";
     assert_eq!(lines.next().unwrap(), devices);
 }
 
@@ -127,28 +115,20 @@ async fn a_symlink_in_the_workspace_leads_nowhere() {
     fs::write(other.path().join("secret"), "canary").unwrap();
     std::os::unix::fs::symlink(other.path().join("secret"), place.path().join("link")).unwrap();
     let report = place.run(Language::Bash, "cat link").await;
-    assert_eq!(
-        (report.outcome, report.stdout.as_str()),
-        (Outcome::Exited(1), "")
-    );
+    assert_eq!((report.outcome, report.stdout.as_str()), (Outcome::Exited(1), ""));
 }
 
 #[tokio::test]
 async fn code_sees_no_environment() {
     // Cargo gives this process an environment, so there is something to inherit.
-    assert!(
-        fs::read_to_string("/proc/self/environ")
-            .unwrap()
-            .contains("CARGO")
-    );
+    assert!(fs::read_to_string("/proc/self/environ").unwrap().contains("CARGO"));
     let code = r#"
 import os
 print(sorted(os.environ))
 print(sorted(entry.split("=")[0] for entry in open("/proc/1/environ").read().split("\0") if entry))
 print(open("/proc/1/cmdline").read().split("\0")[:3])
 "#;
-    let expect =
-        "['HOME', 'LANG', 'PATH', 'PWD']\n['HOME', 'LANG', 'PATH']\n['bwrap', '--args', '5']\n";
+    let expect = "['HOME', 'LANG', 'PATH', 'PWD']\n['HOME', 'LANG', 'PATH']\n['bwrap', '--args', '5']\n";
     check_python(code, expect).await;
 }
 
@@ -194,23 +174,9 @@ print({name: call(number, *{"unshare": [NEWUSER], "clone": [NEWUSER | 17, 0, 0, 
 print(call(425, 1, 0), call(435, 0, 0), call(0x40000000 + 39) if x86 else "ENOSYS")
 print(call(16 if x86 else 29, 0, TIOCSTI | 1 << 32, 0))
 "#;
-    let names = [
-        "unshare",
-        "clone",
-        "mount",
-        "ptrace",
-        "bpf",
-        "keyctl",
-        "setns",
-        "kexec",
-        "module",
-        "userfaultfd",
-    ];
+    let names =
+        ["unshare", "clone", "mount", "ptrace", "bpf", "keyctl", "setns", "kexec", "module", "userfaultfd"];
     let names = names.into_iter().chain(["perf", "ioctl"]);
     let denied: Vec<String> = names.map(|name| format!("'{name}': 'EPERM'")).collect();
-    check_python(
-        code,
-        &format!("{{{}}}\nEPERM ENOSYS ENOSYS\nEPERM\n", denied.join(", ")),
-    )
-    .await;
+    check_python(code, &format!("{{{}}}\nEPERM ENOSYS ENOSYS\nEPERM\n", denied.join(", "))).await;
 }

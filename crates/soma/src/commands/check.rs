@@ -77,12 +77,16 @@ fn deploy(config: Option<&Config>) -> Vec<Line> {
         embedded.then(|| "workflows are embedded: one process serves all, and an update stops it".to_owned())
     });
     let model = config.and_then(|config| match config.model.choice {
-        ModelChoice::Embedded => Some("the embedded model only talks: name a server in SA01_MODEL_URL".to_owned()),
+        ModelChoice::Embedded => {
+            Some("the embedded model only talks: name a server in SA01_MODEL_URL".to_owned())
+        }
         ModelChoice::Server(_) => None,
     });
     let tls = config.and_then(|config| {
         let open = !config.listen.ip().is_loopback();
-        open.then(|| format!("{} is not loopback and speaks no TLS: put a proxy with TLS before it", config.listen))
+        open.then(|| {
+            format!("{} is not loopback and speaks no TLS: put a proxy with TLS before it", config.listen)
+        })
     });
     let env = Path::new(".env").exists().then(|| "secrets lie in a plain .env file".to_owned());
     vec![
@@ -90,7 +94,10 @@ fn deploy(config: Option<&Config>) -> Vec<Line> {
         line("deploy: a model that can call tools", model),
         line("deploy: TLS, or loopback behind a proxy", tls),
         line("deploy: secrets from the environment, not from a file", env),
-        line("deploy: a build without test switches", cfg!(feature = "faults").then(|| "built with `faults`".to_owned())),
+        line(
+            "deploy: a build without test switches",
+            cfg!(feature = "faults").then(|| "built with `faults`".to_owned()),
+        ),
     ]
 }
 

@@ -7,11 +7,14 @@ mod keygen;
 mod migrate;
 mod policy;
 mod serve;
+mod worker;
 
 use std::{fmt::Display, process::ExitCode};
 
 use clap::Subcommand;
 use platform::config::{Config, Environment, Faults};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// Why a command did not do its work. `main` makes an exit code of it.
 #[derive(Debug)]
@@ -36,6 +39,8 @@ impl From<Faults> for Failure {
 pub enum Command {
     /// Serve the API, and run turns unless a Temporal server does.
     Serve(serve::Arguments),
+    /// Run the turns that a Temporal server hands out.
+    Worker(worker::Arguments),
     /// Bring the database's schema up to date and make the default tenant and agent.
     Migrate,
     /// Administrators.
@@ -62,6 +67,7 @@ pub enum Command {
 pub async fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(arguments) => serve::run(arguments).await,
+        Command::Worker(arguments) => worker::run(arguments).await,
         Command::Migrate => migrate::run().await,
         Command::Admin(admin) => account::admin(admin).await,
         Command::Apikey(key) => account::api_key(key).await,
@@ -82,4 +88,19 @@ fn environment() -> Result<Environment, Failure> {
 /// Every setting, checked; all faults at once.
 fn config() -> Result<Config, Failure> {
     Ok(Config::load(&environment()?)?)
+}
+
+/// Fires `stop` at SIGTERM or Ctrl-C. From then on no new work is begun.
+fn stop_on_signal(stop: &CancellationToken) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        tracing::info!("draining");
+        stop.cancel();
+    });
+    Ok(())
 }

@@ -34,7 +34,11 @@ pub fn run(command: Policy) -> Result<ExitCode, Failure> {
                     Some(problem) => println!("FAIL  {}: {problem}", result.name),
                 }
             }
-            if report.passed() { Ok(ExitCode::SUCCESS) } else { Err(Failure::Failed("the policy's tests failed".into())) }
+            if report.passed() {
+                Ok(ExitCode::SUCCESS)
+            } else {
+                Err(Failure::Failed("the policy's tests failed".into()))
+            }
         }
     }
 }

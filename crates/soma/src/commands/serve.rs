@@ -3,17 +3,14 @@
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use axum::{Json, Router, extract::Request, http::HeaderName, middleware, routing::get};
-use domains::{App, DOMAINS, agents::EmbeddedTurns, conversations, identity};
+use domains::{App, DOMAINS, conversations, identity};
 use platform::{
     config::WorkflowChoice,
     durable::Lease,
     http::Problem,
     telemetry::{self, Metrics},
 };
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -21,8 +18,8 @@ use tower_http::{
     trace::TraceLayer,
 };
 
-use super::{Failure, config};
-use crate::build;
+use super::{Failure, config, stop_on_signal};
+use crate::{build, turns::Turns};
 
 /// How long open requests and steps under way may take to end after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -51,7 +48,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let app = build::app(config, Some(metrics)).await?;
     let router = router(Arc::clone(&app))?;
     let stop = CancellationToken::new();
-    let turns = start_engine(&app).await?;
+    let turns = Turns::attach(&app);
     conversations::resume(&app).await.map_err(Failure::failed)?;
     let sweep = tokio::spawn(conversations::sweep(Arc::clone(&app), stop.clone()));
 
@@ -64,18 +61,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     serve_until_signalled(listener, router, &stop).await?;
 
     drop(sweep.await);
-    if let Some(turns) = turns {
-        turns.drain(DRAIN).await;
-    }
+    turns.drain(DRAIN).await;
     drop(lease);
     Ok(ExitCode::SUCCESS)
-}
-
-async fn start_engine(app: &Arc<App>) -> Result<Option<Arc<EmbeddedTurns>>, Failure> {
-    match &app.config.workflows.choice {
-        WorkflowChoice::Embedded => Ok(Some(EmbeddedTurns::start(app))),
-        WorkflowChoice::Temporal(_) => Err(Failure::Configuration("SA01_TEMPORAL_HOST: not yet".into())),
-    }
 }
 
 /// Every route, each behind the credential check but for the public few.
@@ -101,7 +89,12 @@ pub fn router(app: Arc<App>) -> Result<Router, Failure> {
         .layer(PropagateRequestIdLayer::new(REQUEST_ID.clone()))
         .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
             let header = |name: &HeaderName| {
-                request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+                request
+                    .headers()
+                    .get(name)
+                    .and_then(|value| value.to_str().ok())
+                    .unwrap_or_default()
+                    .to_owned()
             };
             let traceparent = header(&HeaderName::from_static("traceparent"));
             tracing::info_span!("request", method = %request.method(), path = request.uri().path(),
@@ -116,19 +109,11 @@ async fn serve_until_signalled(
     router: Router,
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
-    let stopping = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
-        tracing::info!("draining");
-        stopping.cancel();
-    });
+    stop_on_signal(stop)?;
     let stopped = stop.clone();
-    let graceful =
-        axum::serve(listener, router).with_graceful_shutdown(async move { stopped.cancelled().await }).into_future();
+    let graceful = axum::serve(listener, router)
+        .with_graceful_shutdown(async move { stopped.cancelled().await })
+        .into_future();
     let overdue = async {
         stop.cancelled().await;
         tokio::time::sleep(DRAIN).await;

@@ -2,11 +2,7 @@
 //!
 //! `soma-testing-servers [--model ADDRESS] [--effects ADDRESS] [--effects-file PATH] [--key KEY]... [--recorded N]`
 //! prints one line of JSON with their URLs and runs until its standard input ends or it gets SIGTERM or SIGINT.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "its output is what it is for"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 
 use std::{
     io::{Read, Write},
@@ -47,15 +43,10 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
 fn read_arguments(
     mut arguments: impl Iterator<Item = String>,
 ) -> Result<(model_server::Options, effects::Options), Box<dyn std::error::Error>> {
-    let mut model = model_server::Options {
-        recorded_max: 0,
-        ..Default::default()
-    };
+    let mut model = model_server::Options { recorded_max: 0, ..Default::default() };
     let mut effects = effects::Options::default();
     while let Some(name) = arguments.next() {
-        let value = arguments
-            .next()
-            .ok_or_else(|| format!("{name} needs a value"))?;
+        let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
         match name.as_str() {
             "--model" => model.address = value.parse()?,
             "--effects" => effects.address = value.parse()?,
@@ -69,9 +60,7 @@ fn read_arguments(
 }
 
 fn wait_for_the_end() -> Result<(), Box<dyn std::error::Error>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

@@ -48,7 +48,10 @@ pub const WAIT_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Waits until `check` gives something.
-pub async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn until<T, Fut>(what: &str, mut check: impl FnMut() -> Fut) -> T
+where
+    Fut: Future<Output = Option<T>>,
+{
     let deadline = tokio::time::Instant::now() + WAIT_MAX;
     loop {
         if let Some(found) = check().await {

@@ -21,7 +21,7 @@ fn begun(name: &str) -> String {
 
 macro_rules! step {
     ($(#[$meta:meta])* $name:ident { $($field:ident: $type:ty),* } -> $output:ty = $text:literal,
-     |$self:ident, $world:ident, $attempt:ident| $body:expr) => {
+     |$self:ident, $world:ident, $attempt:pat_param| $body:expr) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Serialize, Deserialize)]
         pub struct $name { $(pub $field: $type),* }
@@ -102,8 +102,7 @@ step!(
     /// Does something that must not be done twice, then waits for a gate.
     Once { name: String } -> String = "once", |self, world, mut attempt| {
         let run = attempt.run_id();
-        let nothing = |_: &platform::database::Tx, _| unchanged();
-        if attempt.begin(durable::Effect::AtMostOnce, nothing).await? == Begun::Lost {
+        if attempt.begin(durable::Effect::AtMostOnce, |_, _| unchanged()).await? == Begun::Lost {
             world.effect(run, attempt.ordinal(), "lost", &self.name).await;
             return attempt.finish("unknown".to_owned()).await;
         }

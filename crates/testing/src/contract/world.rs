@@ -65,7 +65,8 @@ impl World {
     pub async fn run(&self, scenario: Scenario) -> RunId {
         let run = RunId::new();
         let text = serde_json::to_string(&scenario).expect("a scenario is JSON");
-        self.insert("INSERT INTO scenarios (run_id, scenario) VALUES ($1, $2)", vec![run.to_string(), text]).await;
+        self.insert("INSERT INTO scenarios (run_id, scenario) VALUES ($1, $2)", vec![run.to_string(), text])
+            .await;
         run
     }
 
@@ -80,10 +81,8 @@ impl World {
         let (name, detail) = (name.to_owned(), detail.to_owned());
         let sql = "INSERT INTO effects (run_id, name, detail, ordinal) VALUES ($1, $2, $3, $4)";
         let values = params![run, name, detail, i64::from(ordinal)];
-        let done: Result<(), database::Error> = self
-            .database
-            .write(move |tx| Box::pin(async move { tx.run(sql, values).await.map(drop) }))
-            .await;
+        let done: Result<(), database::Error> =
+            self.database.write(move |tx| Box::pin(async move { tx.run(sql, values).await.map(drop) })).await;
         done.expect("an effect is written");
     }
 
@@ -104,7 +103,10 @@ impl World {
 
     /// Waits until the run's steps did `name` `count` times.
     pub async fn seen(&self, run: RunId, name: &str, count: usize) {
-        until(&format!("{name} {count} times"), async || (self.effects(run, name).await.len() >= count).then_some(())).await;
+        until(&format!("{name} {count} times"), || async move {
+            (self.effects(run, name).await.len() >= count).then_some(())
+        })
+        .await;
     }
 
     /// A change that commits with the step that makes it.
@@ -126,7 +128,7 @@ impl World {
 
     pub async fn gate(&self, run: RunId, name: &str) {
         let sql = "SELECT 1 AS one FROM gates WHERE run_id = $1 AND name = $2";
-        until(&format!("gate {name}"), async || {
+        until(&format!("gate {name}"), || async {
             self.database.read().one(sql, params![run, name]).await.expect("gates are read").map(drop)
         })
         .await;
@@ -143,16 +145,15 @@ impl World {
     /// The state that the ledger has of a step.
     pub async fn state(&self, run: RunId, ordinal: u32) -> Option<String> {
         let sql = "SELECT state FROM steps WHERE run_id = $1 AND ordinal = $2";
-        let row = self.database.read().one(sql, params![run, i64::from(ordinal)]).await.expect("steps are read");
+        let row =
+            self.database.read().one(sql, params![run, i64::from(ordinal)]).await.expect("steps are read");
         row.map(|row| row.text("state").expect("a state"))
     }
 
     async fn insert(&self, sql: &'static str, values: Vec<String>) {
         let values = values.into_iter().map(platform::database::Value::from).collect();
-        let done: Result<(), database::Error> = self
-            .database
-            .write(move |tx| Box::pin(async move { tx.run(sql, values).await.map(drop) }))
-            .await;
+        let done: Result<(), database::Error> =
+            self.database.write(move |tx| Box::pin(async move { tx.run(sql, values).await.map(drop) })).await;
         done.expect("a row is written");
     }
 }

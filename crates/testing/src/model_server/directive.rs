@@ -74,10 +74,7 @@ impl Ending {
         match self {
             Self::Say(text) => Answer::Text(fill(text)),
             Self::Pad(characters) => Answer::Text(padding(characters)),
-            Self::Slow(per_chunk, text) => Answer::Slow {
-                text: fill(text),
-                per_chunk,
-            },
+            Self::Slow(per_chunk, text) => Answer::Slow { text: fill(text), per_chunk },
             Self::Hold(text) => Answer::Hold { text: fill(text) },
             Self::MidStream(text) => Answer::StopMidStream { text: fill(text) },
             Self::Garbage => Answer::Garbage,
@@ -106,9 +103,7 @@ impl Plan {
 
     /// Reads what follows `[[` and returns how much of it was taken: nothing when it's no directive.
     fn directive(&mut self, text: &str) -> usize {
-        let word_end = text
-            .find(|character: char| !character.is_ascii_lowercase())
-            .unwrap_or(text.len());
+        let word_end = text.find(|character: char| !character.is_ascii_lowercase()).unwrap_or(text.len());
         let (word, rest) = text.split_at(word_end);
         if matches!(word, "tool" | "also") {
             let Some((call, left)) = read_call(rest) else {
@@ -132,9 +127,8 @@ impl Plan {
 /// ` NAME {json}]]rest` into the call and the rest.
 fn read_call(text: &str) -> Option<((String, String), &str)> {
     let text = text.strip_prefix(' ')?.trim_start();
-    let name_end = text
-        .find(|character: char| character.is_whitespace() || character == ']')
-        .filter(|&end| end > 0)?;
+    let name_end =
+        text.find(|character: char| character.is_whitespace() || character == ']').filter(|&end| end > 0)?;
     let (name, rest) = text.split_at(name_end);
     let rest = rest.trim_start();
     let mut values = serde_json::Deserializer::from_str(rest).into_iter::<IgnoredAny>();
@@ -157,23 +151,15 @@ fn read_ending(word: &str, text: &str) -> Option<Ending> {
         "say" => Ending::Say(text.to_owned()),
         "pad" => Ending::Pad(text.parse().ok()?),
         "slow" => {
-            let (milliseconds, text) = text
-                .split_once(' ')
-                .unwrap_or((text, "slow and steady wins the race"));
-            Ending::Slow(
-                Duration::from_millis(milliseconds.parse().ok()?),
-                text.to_owned(),
-            )
+            let (milliseconds, text) =
+                text.split_once(' ').unwrap_or((text, "slow and steady wins the race"));
+            Ending::Slow(Duration::from_millis(milliseconds.parse().ok()?), text.to_owned())
         }
         "hold" => Ending::Hold(or_filler(text)),
         "midstream" => Ending::MidStream(or_filler(text)),
         "garbage" => Ending::Garbage,
         "hang" => Ending::Hang,
-        "status" => Ending::Status(
-            text.parse()
-                .ok()
-                .filter(|code| (200..=599).contains(code))?,
-        ),
+        "status" => Ending::Status(text.parse().ok().filter(|code| (200..=599).contains(code))?),
         _ => return None,
     })
 }

@@ -106,10 +106,7 @@ impl ScriptedModel {
 
     /// [`Script::by_directive`] at this address.
     pub fn start_on(address: SocketAddr) -> io::Result<Self> {
-        Self::start_with(Options {
-            address,
-            ..Options::default()
-        })
+        Self::start_with(Options { address, ..Options::default() })
     }
 
     /// This script on any free loopback port.
@@ -118,18 +115,12 @@ impl ScriptedModel {
     /// When no port can be had.
     #[must_use]
     pub fn with_script(script: Script) -> Self {
-        Self::start_with(Options {
-            script,
-            ..Options::default()
-        })
-        .expect("a free loopback port")
+        Self::start_with(Options { script, ..Options::default() }).expect("a free loopback port")
     }
 
     pub fn start_with(options: Options) -> io::Result<Self> {
         let address = options.address;
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let shared = Arc::new(Shared {
             script: Mutex::new(options.script),
             keys: options.keys,
@@ -188,31 +179,19 @@ impl ScriptedModel {
     /// When there was no request.
     #[must_use]
     pub fn last_request(&self) -> Arc<ParsedRequest> {
-        lock(&self.shared.recorded)
-            .back()
-            .cloned()
-            .expect("the model was asked at least once")
+        lock(&self.shared.recorded).back().cloned().expect("the model was asked at least once")
     }
 
     /// Waits until the counts are as wished.
     ///
     /// # Panics
     /// When they aren't within that time.
-    pub async fn wait_for(
-        &self,
-        within: Duration,
-        mut wished: impl FnMut(&Counts) -> bool,
-    ) -> Counts {
+    pub async fn wait_for(&self, within: Duration, mut wished: impl FnMut(&Counts) -> bool) -> Counts {
         let mut counts = self.shared.counts.subscribe();
         let waited = tokio::time::timeout(within, counts.wait_for(|counts| wished(counts))).await;
         match waited {
-            Ok(reached) => reached
-                .expect("the counts live as long as the server")
-                .clone(),
-            Err(_) => panic!(
-                "the model's counts are not as wished within {within:?}: {:?}",
-                self.counts()
-            ),
+            Ok(reached) => reached.expect("the counts live as long as the server").clone(),
+            Err(_) => panic!("the model's counts are not as wished within {within:?}: {:?}", self.counts()),
         }
     }
 }
@@ -234,11 +213,7 @@ struct Shared {
 
 impl Shared {
     fn id(&self, prefix: &str) -> String {
-        format!(
-            "{prefix}{:x}{:04x}",
-            self.nonce,
-            self.next_id.fetch_add(1, Ordering::Relaxed)
-        )
+        format!("{prefix}{:x}{:04x}", self.nonce, self.next_id.fetch_add(1, Ordering::Relaxed))
     }
 
     fn release(&self) {
@@ -251,8 +226,7 @@ impl Shared {
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "));
-        if self.keys.is_empty() || key.is_some_and(|key| self.keys.iter().any(|known| known == key))
-        {
+        if self.keys.is_empty() || key.is_some_and(|key| self.keys.iter().any(|known| known == key)) {
             return Ok(key.map(str::to_owned));
         }
         self.counts.send_modify(|counts| counts.unauthorised += 1);
@@ -277,15 +251,9 @@ impl Shared {
             counts.requests += 1;
             counts.in_flight += 1;
             counts.in_flight_max = counts.in_flight_max.max(counts.in_flight);
-            *counts
-                .by_key
-                .entry(request.key.clone().unwrap_or_default())
-                .or_default() += 1;
+            *counts.by_key.entry(request.key.clone().unwrap_or_default()).or_default() += 1;
         });
-        InFlight {
-            shared: Arc::clone(self),
-            released,
-        }
+        InFlight { shared: Arc::clone(self), released }
     }
 }
 
@@ -297,9 +265,7 @@ struct InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.shared
-            .counts
-            .send_modify(|counts| counts.in_flight -= 1);
+        self.shared.counts.send_modify(|counts| counts.in_flight -= 1);
     }
 }
 
@@ -331,11 +297,7 @@ async fn models(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respon
         return *response;
     }
     let any = [String::from("scripted")];
-    let names = if shared.models.is_empty() {
-        &any[..]
-    } else {
-        &shared.models
-    };
+    let names = if shared.models.is_empty() { &any[..] } else { &shared.models };
     let data: Vec<_> = names
         .iter()
         .map(|name| serde_json::json!({"id": name, "object": "model", "created": 0, "owned_by": "soma-testing"}))

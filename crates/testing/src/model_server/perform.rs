@@ -21,10 +21,8 @@ pub(super) async fn perform(
     match answer {
         Answer::Text(text) => complete(shared, request, &text, &[], in_flight),
         Answer::Tools(calls) => {
-            let calls: Vec<_> = calls
-                .into_iter()
-                .map(|(name, arguments)| (shared.id("call_"), name, arguments))
-                .collect();
+            let calls: Vec<_> =
+                calls.into_iter().map(|(name, arguments)| (shared.id("call_"), name, arguments)).collect();
             complete(shared, request, "", &calls, in_flight)
         }
         Answer::Raw(pieces) => {
@@ -45,9 +43,7 @@ pub(super) async fn perform(
             (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
         }
         Answer::Garbage => {
-            let pieces = stream::iter([Ok(Bytes::from_static(
-                b"data: {\"choices\": [<html>oops\n\n",
-            ))]);
+            let pieces = stream::iter([Ok(Bytes::from_static(b"data: {\"choices\": [<html>oops\n\n"))]);
             streamed(request, pieces, in_flight)
         }
         Answer::NeverAnswers => {
@@ -61,11 +57,7 @@ pub(super) async fn perform(
                 tokio::task::yield_now().await;
                 Err(io::Error::other("the script ends here"))
             });
-            streamed(
-                request,
-                stream::iter(events).map(Ok).chain(broken),
-                in_flight,
-            )
+            streamed(request, stream::iter(events).map(Ok).chain(broken), in_flight)
         }
         Answer::Slow { text, per_chunk } => {
             let (texts, closing) = in_parts(shared, request, &text);
@@ -73,30 +65,19 @@ pub(super) async fn perform(
                 tokio::time::sleep(per_chunk).await;
                 Ok(event)
             });
-            streamed(
-                request,
-                paused.chain(stream::iter(closing).map(Ok)),
-                in_flight,
-            )
+            streamed(request, paused.chain(stream::iter(closing).map(Ok)), in_flight)
         }
         Answer::Hold { text } => {
             let mut released = in_flight.released.clone();
             let (mut first, closing) = in_parts(shared, request, &text);
-            let later = if request.stream {
-                first.split_off(first.len().min(2))
-            } else {
-                std::mem::take(&mut first)
-            };
+            let later =
+                if request.stream { first.split_off(first.len().min(2)) } else { std::mem::take(&mut first) };
             let wait = stream::once(async move {
                 released.changed().await.ok();
                 Ok(Bytes::new())
             });
             let rest = stream::iter(later.into_iter().chain(closing)).map(Ok);
-            streamed(
-                request,
-                stream::iter(first).map(Ok).chain(wait).chain(rest),
-                in_flight,
-            )
+            streamed(request, stream::iter(first).map(Ok).chain(wait).chain(rest), in_flight)
         }
     }
 }
@@ -111,13 +92,7 @@ fn complete(
 ) -> Response {
     let (text, cut_at_limit) = wire::cut(request, text);
     let id = shared.id("chatcmpl-");
-    let reply = wire::Reply {
-        request,
-        id: &id,
-        text,
-        calls,
-        cut_at_limit,
-    };
+    let reply = wire::Reply { request, id: &id, text, calls, cut_at_limit };
     if request.stream {
         streamed(request, stream::iter(reply.events()).map(Ok), in_flight)
     } else {
@@ -130,13 +105,7 @@ fn complete(
 fn in_parts(shared: &Shared, request: &ParsedRequest, text: &str) -> (Vec<Bytes>, Vec<Bytes>) {
     let (text, cut_at_limit) = wire::cut(request, text);
     let id = shared.id("chatcmpl-");
-    let reply = wire::Reply {
-        request,
-        id: &id,
-        text,
-        calls: &[],
-        cut_at_limit,
-    };
+    let reply = wire::Reply { request, id: &id, text, calls: &[], cut_at_limit };
     if request.stream {
         return (reply.text_events(), reply.closing_events());
     }
@@ -150,18 +119,10 @@ fn streamed(
     pieces: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static,
     in_flight: InFlight,
 ) -> Response {
-    let content_type = if request.stream {
-        "text/event-stream"
-    } else {
-        "application/json"
-    };
+    let content_type = if request.stream { "text/event-stream" } else { "application/json" };
     let counted = pieces.map(move |piece| {
         let _held = &in_flight;
         piece
     });
-    (
-        [(header::CONTENT_TYPE, content_type)],
-        Body::from_stream(counted),
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, content_type)], Body::from_stream(counted)).into_response()
 }

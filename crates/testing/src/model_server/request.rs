@@ -28,25 +28,14 @@ impl ParsedRequest {
     /// the calls right before them. The error is the text for a 400.
     pub fn parse(body: &[u8], key: Option<String>) -> Result<Self, String> {
         let wire: WireRequest = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-        let messages = wire
-            .messages
-            .into_iter()
-            .map(WireMessage::read)
-            .collect::<Result<Vec<_>, _>>()?;
+        let messages = wire.messages.into_iter().map(WireMessage::read).collect::<Result<Vec<_>, _>>()?;
         check_order(&messages)?;
         Ok(Self {
             model: wire.model,
             messages,
-            tools: wire
-                .tools
-                .into_iter()
-                .map(|tool| tool.function)
-                .map(WireFunction::read)
-                .collect(),
+            tools: wire.tools.into_iter().map(|tool| tool.function).map(WireFunction::read).collect(),
             stream: wire.stream,
-            include_usage: wire
-                .stream_options
-                .is_some_and(|options| options.include_usage),
+            include_usage: wire.stream_options.is_some_and(|options| options.include_usage),
             output_tokens_max: wire.max_completion_tokens.or(wire.max_tokens),
             temperature: wire.temperature,
             key,
@@ -103,25 +92,16 @@ impl ParsedRequest {
     /// Whether any message's content has this text.
     #[must_use]
     pub fn mentions(&self, text: &str) -> bool {
-        self.messages
-            .iter()
-            .any(|message| message.content.contains(text))
+        self.messages.iter().any(|message| message.content.contains(text))
     }
 
     /// Characters (not bytes) of all messages' contents and tool call arguments.
     #[must_use]
     pub fn total_characters(&self) -> usize {
         let of_calls = |message: &ChatMessage| -> usize {
-            message
-                .tool_calls
-                .iter()
-                .map(|call| call.arguments.chars().count())
-                .sum()
+            message.tool_calls.iter().map(|call| call.arguments.chars().count()).sum()
         };
-        self.messages
-            .iter()
-            .map(|message| message.content.chars().count() + of_calls(message))
-            .sum()
+        self.messages.iter().map(|message| message.content.chars().count() + of_calls(message)).sum()
     }
 }
 
@@ -132,9 +112,10 @@ fn check_order(messages: &[ChatMessage]) -> Result<(), String> {
     let mut open: HashSet<&str> = HashSet::new();
     for (index, message) in messages.iter().enumerate() {
         if message.role == Role::Tool {
-            let id = message.tool_call_id.as_deref().ok_or_else(|| {
-                format!("messages[{index}]: a tool message needs a 'tool_call_id'")
-            })?;
+            let id = message
+                .tool_call_id
+                .as_deref()
+                .ok_or_else(|| format!("messages[{index}]: a tool message needs a 'tool_call_id'"))?;
             if !open.remove(id) {
                 return Err(format!(
                     "messages[{index}]: '{id}' answers no tool call of the assistant message before it"
@@ -143,21 +124,11 @@ fn check_order(messages: &[ChatMessage]) -> Result<(), String> {
             continue;
         }
         if !open.is_empty() {
-            return Err(format!(
-                "messages[{index}]: tool calls before it have no result: {open:?}"
-            ));
+            return Err(format!("messages[{index}]: tool calls before it have no result: {open:?}"));
         }
-        open = message
-            .tool_calls
-            .iter()
-            .map(|call| call.id.as_str())
-            .collect();
+        open = message.tool_calls.iter().map(|call| call.id.as_str()).collect();
     }
-    if open.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("the last tool calls have no result: {open:?}"))
-    }
+    if open.is_empty() { Ok(()) } else { Err(format!("the last tool calls have no result: {open:?}")) }
 }
 
 #[derive(Deserialize)]
@@ -265,10 +236,6 @@ struct WireFunction {
 
 impl WireFunction {
     fn read(self) -> ToolSpec {
-        ToolSpec {
-            name: self.name,
-            description: self.description,
-            parameters: self.parameters,
-        }
+        ToolSpec { name: self.name, description: self.description, parameters: self.parameters }
     }
 }

@@ -69,11 +69,7 @@ impl Script {
     pub fn when(self, text: impl Into<String>, answer: Answer) -> Self {
         let text = text.into();
         Self::new(move |request| {
-            if request.last_user_text().contains(&text) {
-                answer.clone()
-            } else {
-                self.answer(request)
-            }
+            if request.last_user_text().contains(&text) { answer.clone() } else { self.answer(request) }
         })
     }
 
@@ -83,11 +79,7 @@ impl Script {
     pub fn after_failing(self, count: usize, answer: Answer) -> Self {
         let seen = AtomicUsize::new(0);
         Self::new(move |request| {
-            if seen.fetch_add(1, Ordering::Relaxed) < count {
-                answer.clone()
-            } else {
-                self.answer(request)
-            }
+            if seen.fetch_add(1, Ordering::Relaxed) < count { answer.clone() } else { self.answer(request) }
         })
     }
 

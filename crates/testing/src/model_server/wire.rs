@@ -51,22 +51,14 @@ impl Reply<'_> {
 
     fn usage(&self) -> Value {
         let output: usize = self.text.chars().count()
-            + self
-                .calls
-                .iter()
-                .map(|call| call.1.chars().count() + call.2.chars().count())
-                .sum::<usize>();
+            + self.calls.iter().map(|call| call.1.chars().count() + call.2.chars().count()).sum::<usize>();
         let (input, output) = (tokens(self.request.total_characters()), tokens(output));
         json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output})
     }
 
     /// The whole answer as one document.
     pub(super) fn document(&self) -> Bytes {
-        let content = if self.calls.is_empty() {
-            json!(self.text)
-        } else {
-            Value::Null
-        };
+        let content = if self.calls.is_empty() { json!(self.text) } else { Value::Null };
         let mut message = json!({"role": "assistant", "content": content});
         if !self.calls.is_empty() {
             message["tool_calls"] = self
@@ -105,8 +97,7 @@ impl Reply<'_> {
             let (first, second) = arguments.split_at(middle);
             let opening = json!({"tool_calls": [
                 {"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": first}}]});
-            let closing =
-                json!({"tool_calls": [{"index": index, "function": {"arguments": second}}]});
+            let closing = json!({"tool_calls": [{"index": index, "function": {"arguments": second}}]});
             events.push(writer.delta(&opening.to_string()));
             events.push(writer.delta(&closing.to_string()));
         }
@@ -140,19 +131,13 @@ impl EventWriter {
             reply.id,
             now()
         );
-        let tail = if reply.request.include_usage {
-            ",\"usage\":null}\n\n"
-        } else {
-            "}\n\n"
-        };
+        let tail = if reply.request.include_usage { ",\"usage\":null}\n\n" } else { "}\n\n" };
         Self { head, tail }
     }
 
     fn delta(&self, delta: &str) -> Bytes {
         let Self { head, tail } = self;
-        Bytes::from(format!(
-            r#"{head}"choices":[{{"index":0,"delta":{delta},"finish_reason":null}}]{tail}"#
-        ))
+        Bytes::from(format!(r#"{head}"choices":[{{"index":0,"delta":{delta},"finish_reason":null}}]{tail}"#))
     }
 
     fn finish(&self, reason: &str) -> Bytes {
@@ -195,7 +180,5 @@ pub(super) fn error(message: &str, kind: &str, code: Option<&str>) -> String {
 }
 
 fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -10,7 +10,13 @@ use serde_json::Value;
 use super::super::journal::RunEvent;
 
 /// Adds an event under the run's next number.
-pub(in super::super) async fn append(tx: &Tx, run: RunId, kind: &str, payload: &Value, now: i64) -> Result<(), Error> {
+pub(in super::super) async fn append(
+    tx: &Tx,
+    run: RunId,
+    kind: &str,
+    payload: &Value,
+    now: i64,
+) -> Result<(), Error> {
     tx.run(
         "INSERT INTO run_events (run_id, sequence, kind, payload, created_at)
          SELECT $1, COALESCE(MAX(sequence), 0) + 1, $2, $3, $4 FROM run_events WHERE run_id = $1",
@@ -20,7 +26,12 @@ pub(in super::super) async fn append(tx: &Tx, run: RunId, kind: &str, payload: &
     Ok(())
 }
 
-pub(in super::super) async fn after(connection: &impl Sql, run: RunId, sequence: i64, limit: i64) -> Result<Vec<RunEvent>, Error> {
+pub(in super::super) async fn after(
+    connection: &impl Sql,
+    run: RunId,
+    sequence: i64,
+    limit: i64,
+) -> Result<Vec<RunEvent>, Error> {
     let rows = connection
         .all(
             "SELECT sequence, kind, payload, created_at FROM run_events

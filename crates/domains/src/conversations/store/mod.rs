@@ -3,7 +3,10 @@
 pub(super) mod events;
 pub(super) mod runs;
 
-use contracts::{ConversationId, RunId, TenantId, model::{Role, ToolRequest}};
+use contracts::{
+    ConversationId, RunId, TenantId,
+    model::{Role, ToolRequest},
+};
 use platform::{
     database::{Error, Migration, Row, Sql, Tx},
     http::{PageRequest, Timestamp},
@@ -95,7 +98,11 @@ pub(super) async fn insert(tx: &Tx, tenant: TenantId, new: &Conversation) -> Res
     Ok(())
 }
 
-pub(super) async fn find(connection: &impl Sql, tenant: TenantId, id: ConversationId) -> Result<Option<Conversation>, Error> {
+pub(super) async fn find(
+    connection: &impl Sql,
+    tenant: TenantId,
+    id: ConversationId,
+) -> Result<Option<Conversation>, Error> {
     let row = connection
         .one(
             "SELECT id, agent_id, user_id, title, created_at FROM conversations WHERE id = $1 AND tenant_id = $2",
@@ -106,7 +113,11 @@ pub(super) async fn find(connection: &impl Sql, tenant: TenantId, id: Conversati
 }
 
 /// Newest first.
-pub(super) async fn page(connection: &impl Sql, tenant: TenantId, page: &PageRequest) -> Result<Vec<Conversation>, Error> {
+pub(super) async fn page(
+    connection: &impl Sql,
+    tenant: TenantId,
+    page: &PageRequest,
+) -> Result<Vec<Conversation>, Error> {
     // Ids are hexadecimal, so `g` is after them all.
     let before = page.after.clone().unwrap_or_else(|| "g".into());
     let rows = connection
@@ -120,7 +131,8 @@ pub(super) async fn page(connection: &impl Sql, tenant: TenantId, page: &PageReq
 }
 
 pub(super) async fn insert_message(tx: &Tx, message: &NewMessage, now: i64) -> Result<(), Error> {
-    let tool_calls = serde_json::to_string(&message.tool_calls).map_err(|error| Error::Corrupt(error.to_string()))?;
+    let tool_calls =
+        serde_json::to_string(&message.tool_calls).map_err(|error| Error::Corrupt(error.to_string()))?;
     tx.run(
         "INSERT INTO messages (id, tenant_id, conversation_id, run_id, role, content, tool_calls, tool_call_id, created_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -151,7 +163,11 @@ fn message(row: &Row) -> Result<Message, Error> {
 }
 
 /// A page of messages in the order in which they were said.
-pub(super) async fn messages(connection: &impl Sql, conversation: ConversationId, page: &PageRequest) -> Result<Vec<Message>, Error> {
+pub(super) async fn messages(
+    connection: &impl Sql,
+    conversation: ConversationId,
+    page: &PageRequest,
+) -> Result<Vec<Message>, Error> {
     let after = page.after.clone().unwrap_or_default();
     let rows = connection
         .all(
@@ -166,7 +182,12 @@ pub(super) async fn messages(connection: &impl Sql, conversation: ConversationId
 }
 
 /// The last messages up to and with a run's own, oldest first.
-pub(super) async fn transcript(connection: &impl Sql, conversation: ConversationId, run: RunId, limit: i64) -> Result<Vec<Message>, Error> {
+pub(super) async fn transcript(
+    connection: &impl Sql,
+    conversation: ConversationId,
+    run: RunId,
+    limit: i64,
+) -> Result<Vec<Message>, Error> {
     let rows = connection
         .all(
             "SELECT id, run_id, role, content, tool_calls, tool_call_id, created_at FROM messages

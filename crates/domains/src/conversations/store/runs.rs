@@ -64,13 +64,20 @@ pub(in super::super) async fn find(connection: &impl Sql, id: RunId) -> Result<O
     connection.one(select!("WHERE id = $1"), params![id]).await?.as_ref().map(run).transpose()
 }
 
-pub(in super::super) async fn find_in(connection: &impl Sql, tenant: TenantId, id: RunId) -> Result<Option<Run>, Error> {
+pub(in super::super) async fn find_in(
+    connection: &impl Sql,
+    tenant: TenantId,
+    id: RunId,
+) -> Result<Option<Run>, Error> {
     let row = connection.one(select!("WHERE id = $1 AND tenant_id = $2"), params![id, tenant]).await?;
     row.as_ref().map(run).transpose()
 }
 
 /// Runs of a conversation that have not ended: how many, and the one at work if there is one.
-pub(in super::super) async fn unfinished(tx: &Tx, conversation: ConversationId) -> Result<(i64, Option<RunId>), Error> {
+pub(in super::super) async fn unfinished(
+    tx: &Tx,
+    conversation: ConversationId,
+) -> Result<(i64, Option<RunId>), Error> {
     let rows = tx
         .all(
             "SELECT id, state FROM runs WHERE conversation_id = $1
@@ -88,7 +95,11 @@ pub(in super::super) async fn unfinished(tx: &Tx, conversation: ConversationId) 
 }
 
 /// Takes the oldest waiting run of a conversation in which none is at work.
-pub(in super::super) async fn claim_next(tx: &Tx, conversation: ConversationId, now: i64) -> Result<Option<RunId>, Error> {
+pub(in super::super) async fn claim_next(
+    tx: &Tx,
+    conversation: ConversationId,
+    now: i64,
+) -> Result<Option<RunId>, Error> {
     let row = tx
         .one(
             "UPDATE runs SET state = 'running', started_at = $2
@@ -149,7 +160,13 @@ pub(in super::super) async fn finish(
     row.as_ref().map(run).transpose()
 }
 
-pub(in super::super) async fn add_usage(tx: &Tx, id: RunId, usage: Usage, cost: u64, context_cut: bool) -> Result<(), Error> {
+pub(in super::super) async fn add_usage(
+    tx: &Tx,
+    id: RunId,
+    usage: Usage,
+    cost: u64,
+    context_cut: bool,
+) -> Result<(), Error> {
     tx.run(
         "UPDATE runs SET input_tokens = input_tokens + $1, output_tokens = output_tokens + $2,
              cost_micros = cost_micros + $3, context_cut = CASE WHEN $4 = 1 THEN 1 ELSE context_cut END WHERE id = $5",

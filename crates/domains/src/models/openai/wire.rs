@@ -106,7 +106,8 @@ impl Answer {
         if self.bytes > ANSWER_BYTES_MAX {
             return Err(ModelError::Garbage(format!("more than {ANSWER_BYTES_MAX} bytes")));
         }
-        let chunk: Chunk = serde_json::from_str(data).map_err(|error| ModelError::Garbage(error.to_string()))?;
+        let chunk: Chunk =
+            serde_json::from_str(data).map_err(|error| ModelError::Garbage(error.to_string()))?;
         if let Some(error) = chunk.error {
             return Err(ModelError::Interrupted(error.to_string()));
         }
@@ -173,14 +174,20 @@ mod tests {
         }
         let call = ToolRequest { id: "a".into(), name: "add".into(), arguments: "{\"x\":1}".into() };
         let usage = Some(Usage { input_tokens: 7, output_tokens: 3 });
-        assert_eq!(answer.end(), [Ok(ChatEvent::Tool(call)), Ok(ChatEvent::Done { usage, cut_at_limit: false })]);
+        assert_eq!(
+            answer.end(),
+            [Ok(ChatEvent::Tool(call)), Ok(ChatEvent::Done { usage, cut_at_limit: false })]
+        );
     }
 
     #[test]
     fn a_stream_that_stops_early_and_garbage_are_told_apart() {
         assert!(matches!(Answer::default().end().as_slice(), [Err(ModelError::Interrupted(_))]));
         assert!(matches!(Answer::default().read("<html>"), Err(ModelError::Garbage(_))));
-        assert!(matches!(Answer::default().read(r#"{"error":{"message":"x"}}"#), Err(ModelError::Interrupted(_))));
+        assert!(matches!(
+            Answer::default().read(r#"{"error":{"message":"x"}}"#),
+            Err(ModelError::Interrupted(_))
+        ));
         let far = r#"{"choices":[{"delta":{"tool_calls":[{"index":99999999}]}}]}"#;
         assert!(matches!(Answer::default().read(far), Err(ModelError::Garbage(_))));
     }

@@ -17,11 +17,8 @@ async fn a_page_is_fetched_with_nothing_of_ours_but_its_address() {
     };
     assert_eq!(fetched, wished);
     let head = server.heads.lock().unwrap()[0].to_lowercase();
-    let mut names: Vec<&str> = head
-        .lines()
-        .skip(1)
-        .filter_map(|line| Some(line.split_once(':')?.0))
-        .collect();
+    let mut names: Vec<&str> =
+        head.lines().skip(1).filter_map(|line| Some(line.split_once(':')?.0)).collect();
     names.sort_unstable();
     assert_eq!(names, ["accept", "accept-encoding", "host", "user-agent"]);
 }
@@ -29,14 +26,8 @@ async fn a_page_is_fetched_with_nothing_of_ours_but_its_address() {
 #[tokio::test]
 async fn an_error_status_is_an_answer() {
     let server = Server::saying("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno").await;
-    let fetched = Egress::new(allowing(&[&server]))
-        .get(&server.url(), limits())
-        .await
-        .unwrap();
-    assert_eq!(
-        (fetched.status, fetched.body, fetched.content_type),
-        (404, b"no".to_vec(), None)
-    );
+    let fetched = Egress::new(allowing(&[&server])).get(&server.url(), limits()).await.unwrap();
+    assert_eq!((fetched.status, fetched.body, fetched.content_type), (404, b"no".to_vec(), None));
 }
 
 #[tokio::test]
@@ -69,24 +60,15 @@ async fn addresses_are_recognised_in_every_spelling() {
         "localhost",
         "LOCALHOST",
     ] {
-        let error = egress
-            .get(&format!("http://{host}:{port}/"), limits())
-            .await
-            .unwrap_err();
-        assert!(
-            matches!(error, Error::Forbidden { .. }),
-            "{host}: {error:?}"
-        );
+        let error = egress.get(&format!("http://{host}:{port}/"), limits()).await.unwrap_err();
+        assert!(matches!(error, Error::Forbidden { .. }), "{host}: {error:?}");
     }
     assert_eq!(server.connections(), 0);
 }
 
 #[tokio::test]
 async fn a_refusal_says_what_to_do() {
-    let error = Egress::new(AllowList::default())
-        .get("http://10.0.0.1/", limits())
-        .await
-        .unwrap_err();
+    let error = Egress::new(AllowList::default()).get("http://10.0.0.1/", limits()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "the address 10.0.0.1:80 is private; an operator can allow it with SA01_EGRESS_ALLOW"
@@ -104,20 +86,10 @@ async fn what_is_no_plain_web_address_is_refused() {
         "unix:/run/x",
         "ws://127.0.0.1/",
     ] {
-        assert!(
-            matches!(egress.get(url, limits()).await, Err(Error::Scheme(_))),
-            "{url}"
-        );
+        assert!(matches!(egress.get(url, limits()).await, Err(Error::Scheme(_))), "{url}");
     }
-    for url in [
-        "http://user@127.0.0.1/",
-        "http://user:word@127.0.0.1/",
-        "http://:word@127.0.0.1/",
-    ] {
-        assert!(
-            matches!(egress.get(url, limits()).await, Err(Error::UserInfo)),
-            "{url}"
-        );
+    for url in ["http://user@127.0.0.1/", "http://user:word@127.0.0.1/", "http://:word@127.0.0.1/"] {
+        assert!(matches!(egress.get(url, limits()).await, Err(Error::UserInfo)), "{url}");
     }
     let long = format!("http://127.0.0.1/{}", "a".repeat(9000));
     for url in [
@@ -130,10 +102,7 @@ async fn what_is_no_plain_web_address_is_refused() {
         "http://a b/",
         &long,
     ] {
-        assert!(
-            matches!(egress.get(url, limits()).await, Err(Error::BadUrl(_))),
-            "{url}"
-        );
+        assert!(matches!(egress.get(url, limits()).await, Err(Error::BadUrl(_))), "{url}");
     }
 }
 
@@ -143,10 +112,7 @@ async fn a_redirect_is_followed_where_it_may_go() {
     let start = Server::redirecting(&target.url()).await;
     let egress = Egress::new(allowing(&[&start, &target]));
     let fetched = egress.get(&start.url(), limits()).await.unwrap();
-    assert_eq!(
-        (fetched.url, fetched.body, fetched.redirects),
-        (target.url(), b"there".to_vec(), 1)
-    );
+    assert_eq!((fetched.url, fetched.body, fetched.redirects), (target.url(), b"there".to_vec(), 1));
 }
 
 #[tokio::test]
@@ -161,14 +127,8 @@ async fn a_redirect_to_a_forbidden_port_or_address_is_refused() {
         "http://[fd00:ec2::254]/".to_owned(),
     ] {
         let start = Server::redirecting(&target).await;
-        let error = Egress::new(allowing(&[&start]))
-            .get(&start.url(), limits())
-            .await
-            .unwrap_err();
-        assert!(
-            matches!(error, Error::Forbidden { .. }),
-            "{target}: {error:?}"
-        );
+        let error = Egress::new(allowing(&[&start])).get(&start.url(), limits()).await.unwrap_err();
+        assert!(matches!(error, Error::Forbidden { .. }), "{target}: {error:?}");
     }
     assert_eq!(secret.connections(), 0);
 }
@@ -181,10 +141,7 @@ async fn a_redirect_to_another_scheme_or_with_a_password_is_refused() {
         ("http://[", "no address"),
     ] {
         let start = Server::redirecting(target).await;
-        let error = Egress::new(allowing(&[&start]))
-            .get(&start.url(), limits())
-            .await
-            .unwrap_err();
+        let error = Egress::new(allowing(&[&start])).get(&start.url(), limits()).await.unwrap_err();
         assert!(error.to_string().contains(refused), "{target}: {error}");
     }
 }
@@ -192,10 +149,7 @@ async fn a_redirect_to_another_scheme_or_with_a_password_is_refused() {
 #[tokio::test]
 async fn redirects_end() {
     let server = Server::redirecting("/again").await;
-    let error = Egress::new(allowing(&[&server]))
-        .get(&server.url(), limits())
-        .await
-        .unwrap_err();
+    let error = Egress::new(allowing(&[&server])).get(&server.url(), limits()).await.unwrap_err();
     assert!(matches!(error, Error::TooManyRedirects(5)), "{error:?}");
     assert_eq!(server.connections(), 6);
 }
@@ -203,10 +157,7 @@ async fn redirects_end() {
 #[tokio::test]
 async fn a_redirect_without_a_target_is_an_answer() {
     let server = Server::saying("HTTP/1.1 302 Found\r\nContent-Length: 4\r\n\r\nbody").await;
-    let fetched = Egress::new(allowing(&[&server]))
-        .get(&server.url(), limits())
-        .await
-        .unwrap();
+    let fetched = Egress::new(allowing(&[&server])).get(&server.url(), limits()).await.unwrap();
     assert_eq!((fetched.status, fetched.body), (302, b"body".to_vec()));
 }
 
@@ -219,10 +170,7 @@ async fn a_name_is_looked_up_once_and_not_again_after_the_check() {
     let url = format!("http://rebinding.test:{}/", server.port);
     assert_eq!(egress.get(&url, limits()).await.unwrap().status, 200);
     assert_eq!((names.asked(), server.connections()), (1, 1));
-    assert!(
-        server.heads.lock().unwrap()[0]
-            .contains(&format!("host: rebinding.test:{}\r\n", server.port))
-    );
+    assert!(server.heads.lock().unwrap()[0].contains(&format!("host: rebinding.test:{}\r\n", server.port)));
 
     let error = egress.get(&url, limits()).await.unwrap_err();
     assert!(matches!(error, Error::Forbidden { .. }), "{error:?}");
@@ -232,16 +180,9 @@ async fn a_name_is_looked_up_once_and_not_again_after_the_check() {
 #[tokio::test]
 async fn one_forbidden_address_among_several_is_enough() {
     let server = Server::saying(plain("x")).await;
-    for answer in [
-        ["127.0.0.1", "10.0.0.1"],
-        ["10.0.0.1", "127.0.0.1"],
-        ["127.0.0.1", "::1"],
-    ] {
+    for answer in [["127.0.0.1", "10.0.0.1"], ["10.0.0.1", "127.0.0.1"], ["127.0.0.1", "::1"]] {
         let egress = Egress::with_lookup(allowing(&[&server]), Names::answering(&[&answer]));
-        let error = egress
-            .get(&format!("http://mixed.test:{}/", server.port), limits())
-            .await
-            .unwrap_err();
+        let error = egress.get(&format!("http://mixed.test:{}/", server.port), limits()).await.unwrap_err();
         assert!(matches!(error, Error::Forbidden { .. }), "{error:?}");
     }
     assert_eq!(server.connections(), 0);
@@ -253,20 +194,8 @@ async fn a_kept_client_checks_every_call() {
         let names = Names::answering(&[&["10.0.0.1"]]);
         let egress = Egress::with_lookup(AllowList::default(), Arc::clone(&names) as _);
         for _ in 0..2 {
-            let error = egress
-                .get(&format!("{scheme}://inside.test/"), limits())
-                .await
-                .unwrap_err();
-            assert!(
-                matches!(
-                    error,
-                    Error::Forbidden {
-                        what: "private",
-                        ..
-                    }
-                ),
-                "{error:?}"
-            );
+            let error = egress.get(&format!("{scheme}://inside.test/"), limits()).await.unwrap_err();
+            assert!(matches!(error, Error::Forbidden { what: "private", .. }), "{error:?}");
         }
         assert_eq!(names.asked(), 2);
     }
@@ -275,56 +204,37 @@ async fn a_kept_client_checks_every_call() {
 #[tokio::test]
 async fn a_name_without_an_address_says_so() {
     let egress = Egress::with_lookup(AllowList::default(), Names::answering(&[&[]]));
-    let error = egress
-        .get("http://nobody.test/", limits())
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(&error, Error::NoAddress { host, .. } if host == "nobody.test"),
-        "{error:?}"
-    );
+    let error = egress.get("http://nobody.test/", limits()).await.unwrap_err();
+    assert!(matches!(&error, Error::NoAddress { host, .. } if host == "nobody.test"), "{error:?}");
 }
 
 #[tokio::test]
 async fn a_long_body_is_cut() {
     for (length, truncated) in [(999, false), (1000, false), (1001, true), (500_000, true)] {
         let server = Server::saying(plain(&"a".repeat(length))).await;
-        let fetched = Egress::new(allowing(&[&server]))
-            .get(&server.url(), limits())
-            .await
-            .unwrap();
-        assert_eq!(
-            (fetched.body.len(), fetched.truncated),
-            (length.min(1000), truncated)
-        );
+        let fetched = Egress::new(allowing(&[&server])).get(&server.url(), limits()).await.unwrap();
+        assert_eq!((fetched.body.len(), fetched.truncated), (length.min(1000), truncated));
     }
 }
 
 #[tokio::test]
 async fn a_body_without_end_is_cut() {
     let server = Server::start(|mut stream| async move {
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            .await?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
         loop {
             stream.write_all(b"3\r\nabc\r\n").await?;
         }
     })
     .await;
-    let fetched = Egress::new(allowing(&[&server]))
-        .get(&server.url(), limits())
-        .await
-        .unwrap();
+    let fetched = Egress::new(allowing(&[&server])).get(&server.url(), limits()).await.unwrap();
     assert_eq!((fetched.body.len(), fetched.truncated), (1000, true));
 }
 
 #[tokio::test]
 async fn a_slow_answer_is_given_up_on_wherever_it_is_slow() {
-    for beginning in [
-        "",
-        "HTTP/1.1 200 OK\r\nX-Slow: ",
-        "HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nstart",
-    ] {
+    for beginning in
+        ["", "HTTP/1.1 200 OK\r\nX-Slow: ", "HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nstart"]
+    {
         let server = Server::start(move |mut stream| async move {
             stream.write_all(beginning.as_bytes()).await?;
             loop {
@@ -335,19 +245,10 @@ async fn a_slow_answer_is_given_up_on_wherever_it_is_slow() {
             }
         })
         .await;
-        let limits = GetLimits {
-            total_timeout: Duration::from_millis(300),
-            ..limits()
-        };
+        let limits = GetLimits { total_timeout: Duration::from_millis(300), ..limits() };
         let started = Instant::now();
-        let error = Egress::new(allowing(&[&server]))
-            .get(&server.url(), limits)
-            .await
-            .unwrap_err();
-        assert!(
-            matches!(error, Error::TimedOut { .. }),
-            "{beginning}: {error:?}"
-        );
+        let error = Egress::new(allowing(&[&server])).get(&server.url(), limits).await.unwrap_err();
+        assert!(matches!(error, Error::TimedOut { .. }), "{beginning}: {error:?}");
         assert!(started.elapsed() < Duration::from_secs(5));
     }
 }
@@ -377,14 +278,8 @@ async fn endless_headers_are_bounded() {
             }
         })
         .await;
-        let limits = GetLimits {
-            total_timeout: Duration::from_millis(500),
-            ..limits()
-        };
-        let error = Egress::new(allowing(&[&server]))
-            .get(&server.url(), limits)
-            .await
-            .unwrap_err();
+        let limits = GetLimits { total_timeout: Duration::from_millis(500), ..limits() };
+        let error = Egress::new(allowing(&[&server])).get(&server.url(), limits).await.unwrap_err();
         if line.starts_with("HTTP") {
             assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
         } else {
@@ -398,56 +293,30 @@ async fn endless_headers_are_bounded() {
 #[tokio::test]
 async fn a_compressed_body_is_not_read() {
     let server =
-        Server::saying("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nxx")
-            .await;
-    let error = Egress::new(allowing(&[&server]))
-        .get(&server.url(), limits())
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(&error, Error::Encoded(encoding) if encoding == "gzip"),
-        "{error:?}"
-    );
+        Server::saying("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nxx").await;
+    let error = Egress::new(allowing(&[&server])).get(&server.url(), limits()).await.unwrap_err();
+    assert!(matches!(&error, Error::Encoded(encoding) if encoding == "gzip"), "{error:?}");
 }
 
 #[tokio::test]
 async fn cookies_are_not_kept() {
     let server =
-        Server::saying("HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n")
-            .await;
+        Server::saying("HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n").await;
     let egress = Egress::new(allowing(&[&server]));
     for _ in 0..2 {
         egress.get(&server.url(), limits()).await.unwrap();
     }
-    assert!(
-        !server.heads.lock().unwrap()[1]
-            .to_lowercase()
-            .contains("cookie")
-    );
+    assert!(!server.heads.lock().unwrap()[1].to_lowercase().contains("cookie"));
 }
 
 #[tokio::test]
 async fn the_networks_faults_are_told_apart() {
-    let closed = Server {
-        port: free_port().await,
-        connections: Arc::default(),
-        heads: Arc::default(),
-    };
-    let error = Egress::new(allowing(&[&closed]))
-        .get(&closed.url(), limits())
-        .await
-        .unwrap_err();
+    let closed = Server { port: free_port().await, connections: Arc::default(), heads: Arc::default() };
+    let error = Egress::new(allowing(&[&closed])).get(&closed.url(), limits()).await.unwrap_err();
     assert!(matches!(error, Error::Connect { .. }), "{error:?}");
-    for answer in [
-        "",
-        "not http\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort",
-    ] {
+    for answer in ["", "not http\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort"] {
         let server = Server::saying(answer).await;
-        let error = Egress::new(allowing(&[&server]))
-            .get(&server.url(), limits())
-            .await
-            .unwrap_err();
+        let error = Egress::new(allowing(&[&server])).get(&server.url(), limits()).await.unwrap_err();
         assert!(matches!(error, Error::Broken { .. }), "{answer}: {error:?}");
     }
 }

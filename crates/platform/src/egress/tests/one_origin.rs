@@ -3,17 +3,12 @@
 use super::*;
 
 fn client(egress: &Egress, base: &str) -> Client {
-    egress
-        .client_for(&base.parse().unwrap(), ClientOptions::default())
-        .unwrap()
+    egress.client_for(&base.parse().unwrap(), ClientOptions::default()).unwrap()
 }
 
 async fn refused(client: &Client, url: &str) -> bool {
     let error = client.get(url).send().await.unwrap_err();
-    matches!(
-        Error::of_call(&url.parse().unwrap(), error),
-        Error::OtherOrigin { .. }
-    )
+    matches!(Error::of_call(&url.parse().unwrap(), error), Error::OtherOrigin { .. })
 }
 
 #[tokio::test]
@@ -22,10 +17,7 @@ async fn the_configured_origin_needs_no_list() {
     let egress = Egress::new(AllowList::default());
     let client = client(&egress, &format!("http://127.0.0.1:{}/v1", server.port));
     let url = format!("http://127.0.0.1:{}/v1/chat", server.port);
-    assert_eq!(
-        client.get(url).send().await.unwrap().text().await.unwrap(),
-        "model"
-    );
+    assert_eq!(client.get(url).send().await.unwrap().text().await.unwrap(), "model");
 }
 
 #[tokio::test]
@@ -58,10 +50,7 @@ async fn every_other_origin_is_refused_though_the_list_has_it() {
         "http://[::1]/".to_owned(),
         "https://example.com/".to_owned(),
     ] {
-        assert!(
-            refused(&by_address, &url).await && refused(&by_name, &url).await,
-            "{url}"
-        );
+        assert!(refused(&by_address, &url).await && refused(&by_name, &url).await, "{url}");
     }
     assert!(refused(&by_address, &format!("http://model.test:{port}/")).await);
     assert!(refused(&by_name, &format!("http://127.0.0.1:{port}/")).await);
@@ -73,11 +62,7 @@ async fn redirects_come_back_as_answers() {
     let other = Server::saying(plain("other")).await;
     let model = Server::redirecting(&other.url()).await;
     let egress = Egress::new(AllowList::default());
-    let response = client(&egress, &model.url())
-        .get(model.url())
-        .send()
-        .await
-        .unwrap();
+    let response = client(&egress, &model.url()).get(model.url()).send().await.unwrap();
     assert_eq!((response.status().as_u16(), other.connections()), (302, 0));
 }
 
@@ -95,17 +80,7 @@ async fn connections_are_kept() {
     let egress = Egress::new(AllowList::default());
     let client = client(&egress, &model.url());
     for _ in 0..3 {
-        assert_eq!(
-            client
-                .get(model.url())
-                .send()
-                .await
-                .unwrap()
-                .text()
-                .await
-                .unwrap(),
-            "x"
-        );
+        assert_eq!(client.get(model.url()).send().await.unwrap().text().await.unwrap(), "x");
     }
     assert_eq!(model.connections(), 1);
 }
@@ -113,9 +88,7 @@ async fn connections_are_kept() {
 #[tokio::test]
 async fn a_stream_may_last_longer_than_the_bound_on_silence() {
     let model = Server::start(|mut stream| async move {
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            .await?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
         for _ in 0..10 {
             tokio::time::sleep(Duration::from_millis(50)).await;
             stream.write_all(b"1\r\na\r\n").await?;
@@ -123,14 +96,9 @@ async fn a_stream_may_last_longer_than_the_bound_on_silence() {
         std::future::pending().await
     })
     .await;
-    let options = ClientOptions {
-        read_timeout: Duration::from_millis(300),
-        ..ClientOptions::default()
-    };
+    let options = ClientOptions { read_timeout: Duration::from_millis(300), ..ClientOptions::default() };
     let base: Url = model.url().parse().unwrap();
-    let client = Egress::new(AllowList::default())
-        .client_for(&base, options)
-        .unwrap();
+    let client = Egress::new(AllowList::default()).client_for(&base, options).unwrap();
     let mut response = client.get(base).send().await.unwrap();
     let mut seen = 0;
     let error = loop {
@@ -146,11 +114,6 @@ async fn a_stream_may_last_longer_than_the_bound_on_silence() {
 fn a_base_that_is_no_plain_web_address_is_refused() {
     let egress = Egress::new(AllowList::default());
     for base in ["ftp://a/", "http://key@127.0.0.1/", "data:,x"] {
-        assert!(
-            egress
-                .client_for(&base.parse().unwrap(), ClientOptions::default())
-                .is_err(),
-            "{base}"
-        );
+        assert!(egress.client_for(&base.parse().unwrap(), ClientOptions::default()).is_err(), "{base}");
     }
 }

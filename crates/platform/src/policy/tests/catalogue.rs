@@ -33,17 +33,8 @@ fn granted(role: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_catalogue_is_the_facts_and_the_named_additions() {
-    let actions: BTreeSet<&str> = POLICY
-        .catalogue()
-        .actions
-        .keys()
-        .map(String::as_str)
-        .collect();
-    let expected = facts::ACTIONS
-        .iter()
-        .chain(facts::ADDED_ACTIONS)
-        .copied()
-        .collect();
+    let actions: BTreeSet<&str> = POLICY.catalogue().actions.keys().map(String::as_str).collect();
+    let expected = facts::ACTIONS.iter().chain(facts::ADDED_ACTIONS).copied().collect();
     assert_eq!(actions, expected);
     assert_eq!(facts::ACTIONS.len(), 94);
     let platform = |name: &str| name.starts_with("platform:") || name.starts_with("tenant:");
@@ -69,16 +60,10 @@ fn every_role_grants_what_the_facts_say_and_no_more() {
 fn a_tenants_names_grant_what_their_roles_grant() {
     for (name, roles) in facts::TENANT_ROLES {
         assert_eq!(POLICY.catalogue().tenant_roles[*name], *roles);
-        let union = roles
-            .iter()
-            .flat_map(|role| granted(role))
-            .collect::<BTreeSet<_>>();
+        let union = roles.iter().flat_map(|role| granted(role)).collect::<BTreeSet<_>>();
         assert_eq!(granted(name), union, "{name}");
         assert!(POLICY.is_role(name));
     }
-    assert_eq!(
-        POLICY.catalogue().tenant_roles.len(),
-        facts::TENANT_ROLES.len()
-    );
+    assert_eq!(POLICY.catalogue().tenant_roles.len(), facts::TENANT_ROLES.len());
     assert!(!POLICY.is_role("root"));
 }

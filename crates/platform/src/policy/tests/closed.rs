@@ -45,47 +45,28 @@ fn an_error_while_deciding_is_a_denial() {
     ] {
         let decision = deciding(decision).unwrap().decide(&read());
         assert_eq!(decision.effect, Effect::Deny);
-        assert!(
-            decision.reason.starts_with("policy_error: "),
-            "{decision:?}"
-        );
+        assert!(decision.reason.starts_with("policy_error: "), "{decision:?}");
         assert!(!decision.reason.contains('\n'), "{decision:?}");
     }
 }
 
 #[test]
 fn obligations_arrive_whole() {
-    let policy = deciding(
-        r#"decision := {"effect": "allow", "reason": "r", "obligations": {"redact": ["a", 1]}}"#,
-    );
+    let policy =
+        deciding(r#"decision := {"effect": "allow", "reason": "r", "obligations": {"redact": ["a", 1]}}"#);
     let decision = policy.unwrap().decide(&read());
     assert_eq!(decision.obligations, json!({"redact": ["a", 1]}));
 }
 
 #[test]
 fn a_policy_that_does_not_compile_is_not_loaded() {
-    for decision in [
-        "decision := {",
-        "decision := true if {",
-        "other := true",
-        "",
-    ] {
-        assert!(
-            matches!(deciding(decision), Err(LoadError::Rego(_))),
-            "{decision}"
-        );
+    for decision in ["decision := {", "decision := true if {", "other := true", ""] {
+        assert!(matches!(deciding(decision), Err(LoadError::Rego(_))), "{decision}");
     }
     let data = || document::parse(DATA).unwrap();
-    for tables in [
-        "package soma.tables",
-        "package elsewhere\nx := 1",
-        "nonsense",
-    ] {
+    for tables in ["package soma.tables", "package elsewhere\nx := 1", "nonsense"] {
         let policy = Policy::from_texts(DECISION_MODULE.1, tables, data());
-        assert!(
-            matches!(policy, Err(LoadError::Rego(_))),
-            "{tables}: {policy:?}"
-        );
+        assert!(matches!(policy, Err(LoadError::Rego(_))), "{tables}: {policy:?}");
     }
 }
 
@@ -93,10 +74,7 @@ fn a_policy_that_does_not_compile_is_not_loaded() {
 fn data_with_a_misspelt_name_is_not_loaded() {
     let check = |place: &str, value: Value| {
         let policy = over(|data| *data.pointer_mut(place).unwrap() = value);
-        assert!(
-            matches!(policy, Err(LoadError::Catalogue(_))),
-            "{place}: {policy:?}"
-        );
+        assert!(matches!(policy, Err(LoadError::Catalogue(_))), "{place}: {policy:?}");
     };
     check("/roles/viewer/permissions", json!(["agent:raed"]));
     check("/roles/viewer/permissions", json!(["agnet:*"]));
@@ -109,27 +87,18 @@ fn data_with_a_misspelt_name_is_not_loaded() {
     check("/deny_list", json!([{}]));
     check("/deny_list", json!([{"tool": "tiemstamp"}]));
     check("/deny_list", json!([{"action": "tool:exceute"}]));
-    check(
-        "/tenant_tool_flags",
-        json!({"t": {"tiemstamp": {"enabled": false}}}),
-    );
+    check("/tenant_tool_flags", json!({"t": {"tiemstamp": {"enabled": false}}}));
 }
 
 #[test]
 fn data_of_another_shape_is_not_loaded() {
     let check = |place: &str, value: Value| {
         let policy = over(|data| *data.pointer_mut(place).unwrap() = value);
-        assert!(
-            matches!(policy, Err(LoadError::Data(_))),
-            "{place}: {policy:?}"
-        );
+        assert!(matches!(policy, Err(LoadError::Data(_))), "{place}: {policy:?}");
     };
     check("/deny_list", json!([{"usr": "x"}]));
     check("/tool_catalog/timestamp", json!({"enabled": "no"}));
-    check(
-        "/tool_catalog/timestamp",
-        json!({"enabled": true, "approval": "requird"}),
-    );
+    check("/tool_catalog/timestamp", json!({"enabled": true, "approval": "requird"}));
     check("/roles/viewer/scope", json!("galaxy"));
     check("/actions", json!(null));
     let extra = over(|data| data["soma"] = json!({"tables": {}}));

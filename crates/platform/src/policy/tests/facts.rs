@@ -199,33 +199,12 @@ pub(super) const ROLES: &[(&str, Scope, &[&str])] = &[
             "model:read",
         ],
     ),
-    (
-        "viewer",
-        Scope::Tenant,
-        &[
-            "agent:read",
-            "conversation:read",
-            "memory:read",
-            "file:read",
-            "model:read",
-        ],
-    ),
-    (
-        "billing_admin",
-        Scope::Tenant,
-        &["billing:*", "tenant:read"],
-    ),
+    ("viewer", Scope::Tenant, &["agent:read", "conversation:read", "memory:read", "file:read", "model:read"]),
+    ("billing_admin", Scope::Tenant, &["billing:*", "tenant:read"]),
     (
         "security_auditor",
         Scope::Tenant,
-        &[
-            "audit:read",
-            "audit:export",
-            "user:read",
-            "user:view_activity",
-            "apikey:read",
-            "backup:read",
-        ],
+        &["audit:read", "audit:export", "user:read", "user:view_activity", "apikey:read", "backup:read"],
     ),
 ];
 
