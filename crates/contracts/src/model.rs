@@ -118,4 +118,7 @@ pub trait ChatModel: Send + Sync + std::fmt::Debug {
 
     /// Streams an answer. Dropping the stream stops the model.
     fn chat(&self, request: ChatRequest) -> BoxStream<'static, Result<ChatEvent, ModelError>>;
+
+    /// Ends what the model does in this process, before the process ends. It refuses every later call.
+    fn shut_down(&self) {}
 }

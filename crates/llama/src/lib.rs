@@ -94,6 +94,10 @@ impl LlamaModel {
 }
 
 impl ChatModel for LlamaModel {
+    fn shut_down(&self) {
+        self.stop();
+    }
+
     fn profile(&self) -> &ModelProfile {
         &self.profile
     }

@@ -11,6 +11,8 @@ mod finish;
 mod run_tool;
 mod service;
 mod store;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 pub use call_model::CallModel;

@@ -267,5 +267,6 @@ async fn events(
             .ok_or_else(|| Problem::invalid("Last-Event-ID", "expected the id of an event of this run"))?,
     };
     let run = service::get_run(&app, &caller, run_id(&id)?).await?;
-    Ok(stream::events(app, run.id, after))
+    let over = run.state.is_final();
+    Ok(stream::events(app, run.id, after, over))
 }

@@ -38,6 +38,11 @@ pub(super) async fn cancel(app: &App, run: RunId) {
 
 /// Starts the oldest waiting run of a conversation, if none is at work there.
 pub async fn start_next(app: &App, conversation: ConversationId) -> Result<(), Error> {
+    // Nearly always nothing waits, and a look costs no commit. A message that is stored after the last run's end finds
+    // nothing ahead of it and starts itself; one stored before is seen here.
+    if !store::runs::waiting(app.database.read(), conversation).await? {
+        return Ok(());
+    }
     let claimed = app
         .database
         .write(move |tx| Box::pin(async move { store::runs::claim_next(tx, conversation, unix_ms()).await }))

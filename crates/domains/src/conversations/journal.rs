@@ -45,6 +45,10 @@ impl RunState {
             Self::Cancelled => "cancelled",
         }
     }
+
+    pub(crate) fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
 }
 
 #[derive(Debug)]

@@ -15,6 +15,9 @@ mod stream;
 pub(crate) use dispatch::fail_lost;
 pub use dispatch::{resume, start_next, sweep};
 
+#[cfg(test)]
+pub(crate) use service::test_access::{events as events_for_test, send as send_for_test};
+
 use crate::Domain;
 
 /// Longest message, in bytes.

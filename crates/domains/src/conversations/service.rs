@@ -234,3 +234,22 @@ pub(super) async fn cancel_run(app: &App, caller: &Caller, id: RunId) -> Result<
     }
     Ok(run)
 }
+
+/// What other domains' tests may do here.
+#[cfg(test)]
+pub(crate) mod test_access {
+    use super::*;
+
+    pub(crate) async fn send(app: &App, caller: &Caller, content: &str, guard: Guard) -> RunId {
+        let new = NewConversation { agent: "default".into() };
+        let conversation = super::create(app, caller, new, guard.clone()).await.unwrap();
+        let message = SendMessage { content: content.to_owned(), interrupt: false };
+        super::send(app, caller, conversation.id, message, guard).await.unwrap().run_id
+    }
+
+    /// The kinds of a run's events, in order.
+    pub(crate) async fn events(app: &App, run: RunId) -> Vec<String> {
+        let events = store::events::after(app.database.read(), run, 0, 10_000).await.unwrap();
+        events.into_iter().map(|event| event.kind).collect()
+    }
+}

@@ -20,11 +20,13 @@ const SILENCE_MAX_MS: i64 = 60 * 60 * 1000;
 /// The last event of every stream.
 const DONE: &str = "run.done";
 
-/// Streams what comes after event `after` and ends after `run.done`.
+/// Streams what comes after event `after` and ends after `run.done`. `over` says that the run has ended already: then
+/// nothing is waited for.
 pub(super) fn events(
     app: Arc<App>,
     run: RunId,
     after: i64,
+    over: bool,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let stream = async_stream::stream! {
         let mut listener = app.hub.listen(run);
@@ -39,7 +41,7 @@ pub(super) fn events(
                 }
             };
             if events.is_empty() {
-                if unix_ms() - heard_at > SILENCE_MAX_MS {
+                if over || unix_ms() - heard_at > SILENCE_MAX_MS {
                     return;
                 }
                 listener.wait().await;

@@ -35,9 +35,9 @@ impl Price {
     /// Millionths of a US dollar, rounded up: a budget is never short by a fraction.
     #[must_use]
     pub fn cost(&self, usage: Usage) -> u64 {
-        let exact = u128::from(usage.input_tokens) * u128::from(self.input)
-            + u128::from(usage.output_tokens) * u128::from(self.output);
-        u64::try_from(exact.div_ceil(MILLION)).unwrap_or(u64::MAX)
+        let input = u128::from(usage.input_tokens) * u128::from(self.input);
+        let output = u128::from(usage.output_tokens) * u128::from(self.output);
+        u64::try_from(input.saturating_add(output).div_ceil(MILLION)).unwrap_or(u64::MAX)
     }
 }
 
@@ -138,6 +138,11 @@ pub(super) async fn set(app: &App, caller: &Caller, id: String, new: SetBudget) 
             })
         })
         .await
+}
+
+#[cfg(test)]
+pub(crate) async fn accounts_for_test(app: &App, tenant: TenantId) -> Vec<Budget> {
+    store::accounts(app.database.read(), tenant).await.unwrap()
 }
 
 #[cfg(test)]

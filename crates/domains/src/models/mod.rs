@@ -9,6 +9,9 @@ pub use budget::Price;
 pub(crate) use budget::{Charge, OverBudget, open_account, reserve, settle, settle_open};
 pub use openai::OpenAiModel;
 
+#[cfg(test)]
+pub(crate) use budget::accounts_for_test;
+
 use crate::Domain;
 
 pub(crate) const DOMAIN: Domain = Domain {

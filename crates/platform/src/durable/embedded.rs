@@ -239,17 +239,22 @@ impl<W: Send + Sync + 'static> Context<W> {
     where
         T: serde::Serialize + serde::de::DeserializeOwned + Clone + Send + 'static,
     {
-        if let Some(recorded) = self.inner.recorded.get(&key.ordinal) {
-            recorded.same_as(&key)?;
-            let text = recorded.result.as_deref().unwrap_or("null");
-            return serde_json::from_str(text).map_err(|error| StepError::failed("ledger_corrupt", error));
+        let inner = &self.inner;
+        if let Some(recorded) = inner.recorded.get(&key.ordinal) {
+            return recorded.value(&key);
         }
-        self.inner.freeze_if_stopping().await;
+        inner.freeze_if_stopping().await;
         let value = value();
         let text = serde_json::to_string(&value).map_err(|error| StepError::failed("step_output", error))?;
-        insist(|| self.inner.ledger.complete(key.clone(), 0, text.clone(), |_| Box::pin(async { Ok(()) })))
-            .await?;
-        Ok(value)
+        match insist(|| inner.ledger.complete(key.clone(), 0, text.clone(), |_| Box::pin(async { Ok(()) }))).await {
+            Ok(()) => Ok(value),
+            // A write whose answer was lost came first: what it recorded holds.
+            Err(StepError::Superseded) => match insist(|| inner.ledger.lookup(key.run, key.ordinal)).await? {
+                Some(recorded) => recorded.value(&key),
+                None => Err(StepError::Superseded),
+            },
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -319,18 +324,15 @@ impl<W: Send + Sync + 'static> Context<W> {
     async fn sleep_until_due(&self, key: Key, time: Duration) -> Result<(), StepError> {
         let inner = &self.inner;
         let wait_ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-        let due = match inner.recorded.get(&key.ordinal) {
-            Some(recorded) => match recorded.sleep(&key)? {
-                Some(due) => due,
-                None => return Ok(()),
-            },
+        let recorded = match inner.recorded.get(&key.ordinal) {
+            Some(recorded) => recorded.clone(),
             None => {
                 inner.freeze_if_stopping().await;
                 let due = inner.now().saturating_add(wait_ms);
-                insist(|| inner.ledger.sleep(key.clone(), due)).await?;
-                due
+                insist(|| inner.ledger.sleep(key.clone(), due)).await?
             }
         };
+        let Some(due) = recorded.sleep(&key)? else { return Ok(()) };
         let cancel = self.cancel_token();
         if let Some(crashes) = &inner.crashes {
             crashes.pass(key.ordinal, super::Crash::Begun).await;

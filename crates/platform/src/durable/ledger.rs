@@ -7,6 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use contracts::RunId;
 use futures::future::BoxFuture;
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -65,6 +66,12 @@ impl Recorded {
             State::Completed => serde_json::from_str(result).map(Some).map_err(corrupt),
             State::Failed => Err(serde_json::from_str(result).unwrap_or_else(corrupt)),
         }
+    }
+
+    /// A value that was recorded so that a replay sees the same.
+    pub(super) fn value<T: DeserializeOwned>(&self, key: &Key) -> Result<T, StepError> {
+        self.same_as(key)?;
+        serde_json::from_str(self.result.as_deref().unwrap_or("null")).map_err(corrupt)
     }
 
     /// When a sleep is due, or `None` if it is over.
@@ -234,12 +241,15 @@ impl Ledger {
             .await
     }
 
-    /// Opens the row of a sleep that is over at `due`.
-    pub(super) async fn sleep(&self, key: Key, due: i64) -> Result<(), StepError> {
+    /// Opens the row of a sleep that is over at `due`; answers the row, which may have been there.
+    pub(super) async fn sleep(&self, key: Key, due: i64) -> Result<Recorded, StepError> {
         let owner = Arc::clone(&self.owner);
         self.database
             .write(move |tx| {
-                Box::pin(async move { Ok(store::sleep(tx, &key, &owner, due, unix_ms()).await?) })
+                Box::pin(async move {
+                    store::sleep(tx, &key, &owner, due, unix_ms()).await?;
+                    store::one(tx, key.run, key.ordinal).await?.ok_or(StepError::Superseded)
+                })
             })
             .await
     }

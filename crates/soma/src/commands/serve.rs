@@ -62,6 +62,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 
     drop(sweep.await);
     turns.drain(DRAIN).await;
+    app.model.shut_down();
     drop(lease);
     Ok(ExitCode::SUCCESS)
 }

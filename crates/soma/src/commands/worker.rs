@@ -45,6 +45,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let worked =
         temporal::run_worker::<Turn>(temporal, Arc::clone(&app), app.ledger.clone(), stop, concurrency).await;
     drop(sweep.await);
+    app.model.shut_down();
     worked.map_err(Failure::failed)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -88,7 +88,8 @@ pub async fn workflow<C: Durable<Worker = World>>(context: &C) -> Result<(), Ste
         }
         Scenario::Joined => {
             let (left, right) = futures::join!(context.step(hold("left")), context.step(hold("right")));
-            (left?, right?);
+            left?;
+            right?;
             context.step(mark("after", 1)).await?;
         }
         Scenario::Flaky(fails) => context.step(Flaky { name: "flaky".to_owned(), fails }).await?,
@@ -170,7 +171,8 @@ async fn everything<C: Durable<Worker = World>>(context: &C) -> Result<(), StepE
         context.step(Pay { name: "pay".to_owned() }),
         context.step(Keyed { name: "keyed".to_owned() })
     );
-    (paid?, keyed?);
+    paid?;
+    keyed?;
     let slept_ms = context.now().await? - started;
     let seen = format!("{} {how} {} {}", one?, slept_ms >= 60_000, chance?);
     context.step(noted("told", seen)).await?;

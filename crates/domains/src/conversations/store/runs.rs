@@ -94,6 +94,15 @@ pub(in super::super) async fn unfinished(
     Ok((count, None))
 }
 
+/// Whether a message waits in a conversation.
+pub(in super::super) async fn waiting(
+    connection: &impl Sql,
+    conversation: ConversationId,
+) -> Result<bool, Error> {
+    let sql = "SELECT 1 AS one FROM runs WHERE state = 'queued' AND conversation_id = $1 LIMIT 1";
+    Ok(connection.one(sql, params![conversation]).await?.is_some())
+}
+
 /// Takes the oldest waiting run of a conversation in which none is at work.
 pub(in super::super) async fn claim_next(
     tx: &Tx,

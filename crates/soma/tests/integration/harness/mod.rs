@@ -1,0 +1,250 @@
+//! `soma` as a process: an install of its own for every test, made once and copied.
+
+mod api;
+
+pub use api::{Api, Frame, Reply, Stream, Turn};
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Output, Stdio},
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
+
+use platform::config::{Config, Fixed, SETTINGS};
+use tempfile::TempDir;
+use testing::ScriptedModel;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout},
+};
+
+/// Longest wait for anything. A test that waits this long fails.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a condition without an event of its own is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+pub const ADMIN: &str = "ada@example.org";
+
+pub type Settings = BTreeMap<String, String>;
+
+/// What an operator makes once: keys, a migrated database, an administrator and the administrator's key.
+struct Install {
+    secret_key: String,
+    fernet: String,
+    api_key: String,
+    /// The data folder's files.
+    files: Vec<(String, Vec<u8>)>,
+}
+
+static INSTALL: LazyLock<Install> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = text(&run_in(folder.path(), &Settings::new(), &["keygen"]).stdout);
+    let key = |name: &str| {
+        let line = keys.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        line.expect("keygen prints this key").to_owned()
+    };
+    let (secret_key, fernet) = (key("SECRET_KEY"), key("SA01_CRYPTO_FERNET_KEY"));
+    let settings = settings_in(folder.path(), "http://127.0.0.1:9/v1", &secret_key, &fernet);
+    let run = |arguments: &[&str]| {
+        let output = run_in(folder.path(), &settings, arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout).trim().to_owned()
+    };
+    run(&["migrate"]);
+    run(&["admin", "create", "--email", ADMIN]);
+    let api_key = run(&["apikey", "create", "--email", ADMIN]);
+    let entries = std::fs::read_dir(folder.path().join("data")).expect("the data folder");
+    let files = entries
+        .map(|entry| {
+            let entry = entry.expect("a file of the data folder");
+            let name = entry.file_name().into_string().expect("a plain name");
+            (name, std::fs::read(entry.path()).expect("a readable file"))
+        })
+        .collect();
+    Install { secret_key, fernet, api_key, files }
+});
+
+fn settings_in(folder: &Path, model: &str, secret_key: &str, fernet: &str) -> Settings {
+    let data = folder.join("data");
+    [
+        ("SECRET_KEY", secret_key.to_owned()),
+        ("SA01_CRYPTO_FERNET_KEY", fernet.to_owned()),
+        ("SA01_DB_DSN", format!("sqlite://{}", data.join("soma.db").display())),
+        ("SA01_DATA_DIR", data.display().to_string()),
+        ("SA01_REDIS_URL", "embedded:".to_owned()),
+        ("SA01_KAFKA_BOOTSTRAP_SERVERS", "embedded:".to_owned()),
+        ("SA01_TEMPORAL_HOST", "embedded:".to_owned()),
+        ("SA01_OPA_URL", "embedded:".to_owned()),
+        ("SA01_MODEL_URL", model.to_owned()),
+        ("SA01_MODEL_NAME", "scripted".to_owned()),
+        ("SA01_MODEL_INPUT_PRICE", "1".to_owned()),
+        ("SA01_MODEL_OUTPUT_PRICE", "2".to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+/// The program with these settings and no others, in this folder.
+pub fn command(folder: &Path, settings: &Settings, arguments: &[&str]) -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_soma"));
+    for setting in SETTINGS {
+        command.env_remove(setting.name);
+    }
+    command.envs(settings).args(arguments).current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+/// Runs the program to its end.
+pub fn run_in(folder: &Path, settings: &Settings, arguments: &[&str]) -> Output {
+    command(folder, settings, arguments).output().expect("the program starts")
+}
+
+/// Settings that `soma serve` takes, for a folder in which nothing is yet.
+pub fn good_settings(folder: &Path) -> Settings {
+    settings_in(folder, "http://127.0.0.1:9/v1", &INSTALL.secret_key, &INSTALL.fernet)
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A server of this test's own: its process ends with it.
+pub struct Server {
+    folder: TempDir,
+    pub settings: Settings,
+    pub model: ScriptedModel,
+    process: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    base: String,
+    /// Kept, so that a line printed later finds a reader.
+    _output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With further settings.
+    pub async fn start_with(settings: &[(&str, &str)]) -> Self {
+        let mut server = Self::installed(settings);
+        server.restart().await;
+        server
+    }
+
+    /// Ready to start, not started.
+    pub fn installed(settings: &[(&str, &str)]) -> Self {
+        Self::installed_in(tempfile::tempdir().expect("a folder"), settings)
+    }
+
+    pub fn installed_in(folder: TempDir, settings: &[(&str, &str)]) -> Self {
+        let data = folder.path().join("data");
+        std::fs::create_dir_all(&data).expect("a data folder");
+        for (name, bytes) in &INSTALL.files {
+            std::fs::write(data.join(name), bytes).expect("the data folder takes files");
+        }
+        let model = ScriptedModel::start();
+        let mut all = settings_in(folder.path(), &model.base_url(), &INSTALL.secret_key, &INSTALL.fernet);
+        all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        Self { folder, settings: all, model, process: None }
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder().join("data")
+    }
+
+    /// Starts a process, in place of the one that was.
+    pub async fn restart(&mut self) {
+        self.kill().await;
+        let log = std::fs::File::options().create(true).append(true).open(self.log_path()).expect("a log");
+        let mut command = command(self.folder(), &self.settings, &["serve", "--listen", "127.0.0.1:0"]);
+        command.stdout(Stdio::piped()).stderr(log);
+        let mut child =
+            tokio::process::Command::from(command).kill_on_drop(true).spawn().expect("the program starts");
+        let output = child.stdout.take().expect("a piped output");
+        let mut output = BufReader::new(output).lines();
+        let line = tokio::time::timeout(PATIENCE, output.next_line()).await;
+        let line = line.expect("it listens in time").expect("readable output");
+        let Some(base) = line.as_deref().and_then(|line| line.strip_prefix("listening on ")) else {
+            panic!("it does not listen: {line:?}\n{}", self.log());
+        };
+        self.process = Some(Running { child, base: base.to_owned(), _output: output });
+    }
+
+    /// SIGKILL, and the end of it.
+    pub async fn kill(&mut self) {
+        if let Some(mut running) = self.process.take() {
+            running.child.kill().await.expect("a process can be killed");
+        }
+    }
+
+    /// SIGTERM to this server's process, and no waiting.
+    pub fn ask_to_stop(&self) {
+        let pid = self.pid().to_string();
+        let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// Waits for the process to end by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut running = self.process.take().expect("a process");
+        let ended = tokio::time::timeout(PATIENCE, running.child.wait()).await;
+        ended.expect("it ends in time").expect("a status")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().and_then(|running| running.child.id()).expect("a process")
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn base(&self) -> &str {
+        &self.process.as_ref().expect("a process").base
+    }
+
+    /// The administrator's client.
+    pub fn api(&self) -> Api {
+        Api::new(self.base(), Some(&INSTALL.api_key))
+    }
+
+    /// The program's other commands, on this install.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        run_in(self.folder(), &self.settings, arguments)
+    }
+
+    /// The configuration as the process has it, to work on the same database through the library.
+    pub fn config(&self) -> Config {
+        Config::load(&Fixed(self.settings.clone().into_iter().collect())).expect("a good configuration")
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder().join("log")
+    }
+}
+
+/// Waits until `look` finds something.
+///
+/// # Panics
+/// When it does not within [`PATIENCE`]; `what` says what was waited for.
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}

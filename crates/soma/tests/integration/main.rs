@@ -1,0 +1,28 @@
+//! The program from outside: the real binary as a process on loopback, with a data folder of its own and a model
+//! server that follows a script.
+//!
+//! Tests are named after promises. None sleeps: each waits for a condition, within a bound.
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper that can't do its work fails its test"
+)]
+
+mod harness;
+
+// mod audit_findings;
+// mod bad_input;
+mod bounds;
+mod chat;
+// mod crashes;
+// mod disk;
+// mod idempotency;
+mod interrupting;
+mod misbehaving_models;
+// mod operations;
+// mod resuming;
+// mod rights;
+// mod tenants;
+// mod tidy;
+// mod walk;

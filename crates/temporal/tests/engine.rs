@@ -1,0 +1,227 @@
+//! The Temporal engine passes the contract of durable workflows, on a real server with real worker processes.
+//!
+//! `scripts/engines` starts the server, unless it is up; workers are this very executable, so that a kill is SIGKILL.
+#![expect(clippy::expect_used, clippy::panic, reason = "a test that can't set up its engine fails")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use contracts::{
+    RunId,
+    engine::{EngineError, WorkflowEngine},
+};
+use platform::durable::StepError;
+use temporal::{Config, Fate, TemporalEngine};
+use testing::contract::{
+    Choose, Deaf, Final, Flaky, Harness, Hold, Keyed, Mark, Model, Once, Pay, Scenario, Tool, World, change_code, until,
+    workflow,
+};
+use tokio_util::sync::CancellationToken;
+
+const NAME: &str = "contract";
+/// Steps at once in a worker.
+const CONCURRENCY: usize = 50;
+/// Bytes that the history may grow by for a call of a model and a tool.
+const ROUND_BYTES_MAX: i64 = 2048;
+
+temporal::host! {
+    Contract = "contract", worker World, run |context| workflow(&context),
+    steps [Choose, Mark, Hold, Deaf, Flaky, Final, Once, Keyed, Pay, Model, Tool]
+}
+
+static SERVER: LazyLock<String> = LazyLock::new(|| {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/engines");
+    let up = Command::new(script).args(["up", "temporal"]).stderr(Stdio::inherit()).output().expect("scripts/engines runs");
+    assert!(up.status.success(), "the Temporal server doesn't start");
+    let text = String::from_utf8(up.stdout).expect("text");
+    let address = text.lines().find_map(|line| line.strip_prefix("SA01_TEMPORAL_HOST="));
+    address.expect("the script says where the server is").to_owned()
+});
+
+fn config(task_queue: &str) -> Config {
+    Config { address: SERVER.clone(), namespace: "default".to_owned(), task_queue: task_queue.to_owned() }
+}
+
+/// A worker process.
+struct Process(Child);
+
+impl Process {
+    fn start(task_queue: &str, world: &Path, code: u8) -> Self {
+        let child = Command::new(std::env::current_exe().expect("this executable"))
+            .args(["--exact", "worker_process", "--ignored", "--nocapture", "--test-threads=1"])
+            .env("CONTRACT_SERVER", SERVER.as_str())
+            .env("CONTRACT_QUEUE", task_queue)
+            .env("CONTRACT_WORLD", world)
+            .env("CONTRACT_CODE", code.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn();
+        Self(child.expect("a worker process"))
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.0.id().to_string()]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().expect("a process of ours");
+        self.0.wait().expect("a process of ours");
+    }
+}
+
+/// What a worker process runs; ends when its standard input does, so that it never outlives the tests.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the tests start it"]
+#[expect(clippy::disallowed_methods, reason = "how a test talks to its own process")]
+async fn worker_process() {
+    let variable = |name: &str| std::env::var(name).expect("the tests start it");
+    change_code(variable("CONTRACT_CODE").parse().expect("a number"));
+    let world = World::open(Path::new(&variable("CONTRACT_WORLD"))).await;
+    let address = variable("CONTRACT_SERVER");
+    let config = Config { address, namespace: "default".to_owned(), task_queue: variable("CONTRACT_QUEUE") };
+    let stop = CancellationToken::new();
+    let parent_gone = stop.clone();
+    std::thread::spawn(move || {
+        drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+        parent_gone.cancel();
+    });
+    let ledger = world.ledger();
+    temporal::run_worker::<Contract>(config, world, ledger, stop, CONCURRENCY).await.expect("the worker runs");
+}
+
+struct OnServer {
+    world: Arc<World>,
+    path: PathBuf,
+    task_queue: String,
+    engine: TemporalEngine,
+    process: Option<Process>,
+    _folder: tempfile::TempDir,
+}
+
+impl OnServer {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("world.db");
+        let world = World::open(&path).await;
+        // As short as a real queue's name, and this test's own.
+        let id = RunId::new().to_string();
+        let task_queue = id[id.len() - 6..].to_owned();
+        let engine = TemporalEngine::new(config(&task_queue), NAME);
+        let process = Some(Process::start(&task_queue, &path, 0));
+        Self { world, path, task_queue, engine, process, _folder: folder }
+    }
+
+    async fn history_bytes(&mut self, scenario: Scenario) -> i64 {
+        let run = self.world.run(scenario).await;
+        self.start(run).await;
+        assert_eq!(self.outcome(run).await, Ok(()));
+        self.closed(run).await;
+        self.engine.history_size(run).await.expect("the server answers").0
+    }
+
+    async fn closed(&self, run: RunId) {
+        until("the workflow's end", || async {
+            (self.engine.fate(run).await.expect("the server answers") == Fate::Closed).then_some(())
+        })
+        .await;
+    }
+}
+
+impl Harness for OnServer {
+    /// A step's worker is missed after 8 seconds, a workflow's after 5; and timers are a second late.
+    const LATE: Duration = Duration::from_secs(9);
+
+    fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
+    async fn start(&mut self, run: RunId) {
+        self.engine.start_turn(run).await.expect("the server starts it");
+    }
+
+    async fn cancel(&mut self, run: RunId) {
+        self.engine.cancel_turn(run).await.expect("the server cancels it");
+    }
+
+    async fn kill(&mut self) {
+        drop(self.process.take());
+    }
+
+    async fn resume(&mut self, code: u8) {
+        self.process = Some(Process::start(&self.task_queue, &self.path, code));
+    }
+
+    async fn outcome(&mut self, run: RunId) -> Result<(), StepError> {
+        until("the run's end", || async {
+            if let Some(outcome) = self.world.ends(run).await.pop() {
+                return Some(outcome);
+            }
+            // Code that doesn't fit the history ends the workflow without a word: `fate` is how one learns of it.
+            let closed = self.engine.fate(run).await.expect("the server answers") == Fate::Closed;
+            let changed = StepError::Diverged { ordinal: 0, recorded: String::new(), asked: String::new() };
+            (closed && self.world.ends(run).await.is_empty()).then_some(Err(changed))
+        })
+        .await
+    }
+}
+
+testing::contract_suite!(OnServer::new());
+
+#[tokio::test]
+async fn histories_hold_ids_and_stay_small() {
+    let mut harness = OnServer::new().await;
+    let few = harness.history_bytes(Scenario::Rounds(2)).await;
+    let many = harness.history_bytes(Scenario::Rounds(22)).await;
+    let round = (many - few) / 20;
+    println!("history: {few} bytes with 2 rounds, {round} bytes for each further round of a model and a tool");
+    assert!(round <= ROUND_BYTES_MAX, "{round} bytes for a model and a tool");
+}
+
+#[tokio::test]
+async fn a_stalled_worker_cannot_complete_a_step_that_was_given_away() {
+    let mut harness = OnServer::new().await;
+    let run = harness.world.run(Scenario::Pay).await;
+    harness.start(run).await;
+    harness.world.seen(run, "pay begun", 1).await;
+    let stalled = harness.process.take().expect("a worker");
+    stalled.signal("-STOP");
+    harness.resume(0).await;
+    harness.world.seen(run, "pay begun", 2).await;
+    // Both may go on now; the first to do so is the one whose attempt is over.
+    harness.kill().await;
+    stalled.signal("-CONT");
+    harness.world.open_gate(run, "pay").await;
+    assert_eq!(harness.outcome(run).await, Ok(()));
+    assert_eq!(harness.world.changes(run, "pay").await, 1);
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_an_error_and_no_hang() {
+    let nobody = Config { address: "127.0.0.1:1".to_owned(), ..config("none") };
+    let engine = TemporalEngine::new(nobody, NAME);
+    for answer in [engine.ready().await, engine.start_turn(RunId::new()).await, engine.cancel_turn(RunId::new()).await] {
+        assert!(matches!(answer, Err(EngineError::Unavailable(_))), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_server_does_not_know_is_not_cancelled_and_has_no_fate() {
+    let engine = TemporalEngine::new(config("none"), NAME);
+    engine.ready().await.expect("the server is ready");
+    let run = RunId::new();
+    engine.cancel_turn(run).await.expect("there is nothing to cancel");
+    assert_eq!(engine.fate(run).await.expect("the server answers"), Fate::Unknown);
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_not_there_is_not_ready() {
+    let engine = TemporalEngine::new(Config { namespace: "nowhere".to_owned(), ..config("none") }, NAME);
+    assert!(matches!(engine.ready().await, Err(EngineError::Unavailable(_))));
+}

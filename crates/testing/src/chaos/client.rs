@@ -1,0 +1,279 @@
+//! The API as a patient client uses it: whatever breaks off is sent again, under the same key.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use eventsource_stream::Eventsource;
+use futures::StreamExt;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::{
+    report::{Promise, Violation},
+    script::Script,
+};
+
+const REQUEST_MAX: Duration = Duration::from_secs(20);
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// How long a run that was accepted may not be found: a broken promise is said once, not for ever.
+const MISSING_MAX: Duration = Duration::from_secs(3);
+/// Violations that are kept in full; more are only counted.
+const VIOLATIONS_KEPT: usize = 200;
+
+#[expect(clippy::disallowed_methods, reason = "a test's own client calls the server under test, on loopback")]
+pub(super) fn http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().expect("an HTTP client")
+}
+
+/// An event of a run's stream, as a client got it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Frame {
+    pub sequence: i64,
+    pub kind: String,
+    pub data: String,
+}
+
+/// A message that was accepted, and what its run's follower has seen.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub script: Script,
+    pub conversation: String,
+    pub message: String,
+    pub run: String,
+    /// Somebody asked to stop it, so that it needn't complete.
+    pub stop_asked: std::sync::atomic::AtomicBool,
+    /// The API has said that it is cancelled.
+    pub said_cancelled: std::sync::atomic::AtomicBool,
+    pub frames: Mutex<Vec<Frame>>,
+    pub done: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// An answer that sending again would not change.
+    Status(u16, String),
+    /// The installation is taken down for good.
+    Over,
+}
+
+/// What all clients share.
+pub(super) struct Api {
+    http: reqwest::Client,
+    key: String,
+    /// Where the gateway listens; nothing while it is down.
+    pub base: watch::Sender<Option<String>>,
+    /// How many 202s there were.
+    pub accepted: watch::Sender<u64>,
+    pub sent_again: AtomicU64,
+    pub reconnects: AtomicU64,
+    violations: Mutex<(Vec<Violation>, u64)>,
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Api {
+    pub(super) fn new(key: &str) -> Arc<Self> {
+        Arc::new(Self {
+            http: http(),
+            key: key.to_owned(),
+            base: watch::Sender::new(None),
+            accepted: watch::Sender::new(0),
+            sent_again: AtomicU64::new(0),
+            reconnects: AtomicU64::new(0),
+            violations: Mutex::default(),
+        })
+    }
+
+    pub(super) fn violated(&self, promise: Promise, what: String) {
+        let mut violations = lock(&self.violations);
+        if violations.0.len() < VIOLATIONS_KEPT {
+            violations.0.push(Violation { promise, what });
+        } else {
+            violations.1 += 1;
+        }
+    }
+
+    /// What was noticed so far, and how many more were not kept.
+    pub(super) fn violations(&self) -> (Vec<Violation>, u64) {
+        lock(&self.violations).clone()
+    }
+
+    async fn up(&self) -> Result<String, Refused> {
+        let mut base = self.base.subscribe();
+        let up = base.wait_for(Option::is_some).await.map_err(|_| Refused::Over)?;
+        up.clone().ok_or(Refused::Over)
+    }
+
+    /// Sends until there is an answer.
+    async fn insist(
+        &self,
+        request: impl Fn(&str) -> reqwest::RequestBuilder,
+    ) -> Result<(u16, String), Refused> {
+        loop {
+            let base = self.up().await?;
+            let sent = request(&base).bearer_auth(&self.key).timeout(REQUEST_MAX).send().await;
+            let answer = match sent {
+                Ok(response) => {
+                    let status = response.status().as_u16();
+                    response.text().await.map(|body| (status, body))
+                }
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(_) => {
+                    self.sent_again.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+            }
+        }
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        key: Option<&str>,
+        body: Option<&Value>,
+        wanted: u16,
+    ) -> Result<T, Refused> {
+        let (status, text) = self
+            .insist(|base| {
+                let mut request = self.http.post(format!("{base}{path}"));
+                if let Some(key) = key {
+                    request = request.header("Idempotency-Key", key);
+                }
+                match body {
+                    Some(body) => request.json(body),
+                    None => request,
+                }
+            })
+            .await?;
+        match serde_json::from_str(&text) {
+            Ok(value) if status == wanted => Ok(value),
+            _ => Err(Refused::Status(status, text)),
+        }
+    }
+
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refused> {
+        let (status, text) = self.insist(|base| self.http.get(format!("{base}{path}"))).await?;
+        match serde_json::from_str(&text) {
+            Ok(value) if status == 200 => Ok(value),
+            _ => Err(Refused::Status(status, text)),
+        }
+    }
+
+    pub(super) async fn converse(&self, key: &str) -> Result<String, Refused> {
+        let body = json!({ "agent": "default" });
+        let made: Value = self.post("/api/v2/conversations", Some(key), Some(&body), 201).await?;
+        Ok(text(&made, "id"))
+    }
+
+    /// Sends a message until it is accepted; answers the ids of the message and its run.
+    pub(super) async fn send(
+        &self,
+        conversation: &str,
+        key: &str,
+        content: &str,
+        interrupt: bool,
+    ) -> Result<(String, String), Refused> {
+        let path = format!("/api/v2/conversations/{conversation}/messages");
+        let body = json!({ "content": content, "interrupt": interrupt });
+        let accepted: Value = self.post(&path, Some(key), Some(&body), 202).await?;
+        self.accepted.send_modify(|count| *count += 1);
+        Ok((text(&accepted, "message_id"), text(&accepted, "run_id")))
+    }
+
+    /// Asks a run to stop; answers the state in which it is then.
+    pub(super) async fn cancel(&self, run: &str) -> Result<String, Refused> {
+        let run: Value = self.post(&format!("/api/v2/runs/{run}/cancel"), None, None, 202).await?;
+        Ok(text(&run, "state"))
+    }
+
+    /// All messages of a conversation, in their order.
+    pub(super) async fn messages(&self, conversation: &str) -> Result<Vec<Value>, Refused> {
+        let mut all = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let path = format!("/api/v2/conversations/{conversation}/messages?limit=100{cursor}");
+            let page: Value = self.get(&path).await?;
+            all.extend(page["items"].as_array().cloned().unwrap_or_default());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Follows a run to its end, coming back with `Last-Event-ID` whenever the stream breaks.
+    pub(super) async fn follow(&self, turn: &Turn) {
+        let mut missing_since: Option<tokio::time::Instant> = None;
+        loop {
+            let last = lock(&turn.frames).last().map_or(0, |frame| frame.sequence);
+            match self.listen(&turn.run, last, |frame| lock(&turn.frames).push(frame)).await {
+                Ok(true) => break,
+                Ok(false) => {
+                    missing_since = None;
+                    self.reconnects.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(Refused::Over) => return,
+                Err(Refused::Status(404, _)) => {
+                    let since = *missing_since.get_or_insert_with(tokio::time::Instant::now);
+                    if since.elapsed() > MISSING_MAX {
+                        let what = format!("run {} was accepted and is not there", turn.run);
+                        self.violated(Promise::Accepted, what);
+                        break;
+                    }
+                }
+                Err(Refused::Status(status, body)) => {
+                    let what = format!("the stream of run {} answers {status}: {body}", turn.run);
+                    self.violated(Promise::Events, what);
+                    break;
+                }
+            }
+            tokio::time::sleep(AGAIN_AFTER).await;
+        }
+        turn.done.send_replace(true);
+    }
+
+    /// One connection to a run's stream. True when it ended with the run's end.
+    pub(super) async fn listen(
+        &self,
+        run: &str,
+        after: i64,
+        mut heard: impl FnMut(Frame),
+    ) -> Result<bool, Refused> {
+        let base = self.up().await?;
+        let mut request = self.http.get(format!("{base}/api/v2/runs/{run}/events")).bearer_auth(&self.key);
+        if after > 0 {
+            request = request.header("Last-Event-ID", after.to_string());
+        }
+        let Ok(response) = request.send().await else { return Ok(false) };
+        let status = response.status().as_u16();
+        if status != 200 {
+            return Err(Refused::Status(status, response.text().await.unwrap_or_default()));
+        }
+        let mut events = response.bytes_stream().eventsource();
+        while let Some(Ok(event)) = events.next().await {
+            let last = event.event == "run.done";
+            // What is no number breaks the order, and the checks say so.
+            let sequence = event.id.parse().unwrap_or(-1);
+            heard(Frame { sequence, kind: event.event, data: event.data });
+            if last {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn text(value: &Value, field: &str) -> String {
+    value[field].as_str().unwrap_or_default().to_owned()
+}

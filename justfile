@@ -1,0 +1,48 @@
+# The daily commands. `./quickstart` and `./test` need no `just`; these are shorter names.
+
+export CARGO_TARGET_DIR := env("CARGO_TARGET_DIR", env("SOMA_CACHE", home_directory() / ".cache/soma") / "target")
+# The embedded model takes minutes to compile and is left out here; test switches are in.
+daily := "--workspace --exclude soma-llama --features soma/faults"
+
+# Lists the recipes.
+default:
+    @just --list --unsorted
+
+# Builds everything but the embedded model.
+build:
+    cargo build {{daily}} --all-targets
+
+# Runs every check, as continuous integration does.
+test:
+    ./test
+
+# Format, lint and the tests that need neither Temporal nor a release build.
+fast:
+    ./test fast
+
+# Builds, and serves on 127.0.0.1:8080.
+run *arguments:
+    ./quickstart {{arguments}}
+
+# Kills the program at every failpoint and counts what really happened.
+chaos *arguments:
+    cargo build -p soma --features faults
+    cargo run -p soma-testing --bin chaos -- {{arguments}}
+
+# Measures a release build; results are printed as JSON.
+bench *arguments:
+    bench/run {{arguments}}
+
+fmt:
+    cargo fmt --all
+
+lint:
+    cargo clippy {{daily}} --all-targets -- -D warnings
+
+# Runs the policy's own tests.
+policy-test:
+    cargo run --quiet -p soma --features faults -- policy test
+
+# Prints the OpenAPI document.
+openapi:
+    cargo run --quiet -p soma --features faults -- openapi
