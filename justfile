@@ -1,12 +1,13 @@
 # The daily commands. `./quickstart` and `./test` need no `just`; these are shorter names.
 
 export CARGO_TARGET_DIR := env("CARGO_TARGET_DIR", env("SOMA_CACHE", home_directory() / ".cache/soma") / "target")
-# The embedded model takes minutes to compile and is left out here; test switches are in.
+# The embedded model takes minutes to compile and is left out here; test switches are in. The same flags everywhere,
+# or cargo chooses other features for dependencies and compiles them once more.
 daily := "--workspace --exclude soma-llama --features soma/faults"
 
 # Lists the recipes.
 default:
-    @just --list --unsorted
+    @{{just_executable()}} --list --unsorted
 
 # Builds everything but the embedded model.
 build:
@@ -26,8 +27,8 @@ run *arguments:
 
 # Kills the program at every failpoint and counts what really happened.
 chaos *arguments:
-    cargo build -p soma --features faults
-    cargo run -p soma-testing --bin chaos -- {{arguments}}
+    cargo build {{daily}} --all-targets
+    cargo run {{daily}} --bin chaos -- {{arguments}}
 
 # Measures a release build; results are printed as JSON.
 bench *arguments:
@@ -41,8 +42,8 @@ lint:
 
 # Runs the policy's own tests.
 policy-test:
-    cargo run --quiet -p soma --features faults -- policy test
+    cargo run --quiet {{daily}} --bin soma -- policy test
 
 # Prints the OpenAPI document.
 openapi:
-    cargo run --quiet -p soma --features faults -- openapi
+    cargo run --quiet {{daily}} --bin soma -- openapi

@@ -7,6 +7,7 @@ use std::{
 };
 
 use contracts::{RunId, engine::WorkflowEngine, model::ChatModel};
+use futures::future::BoxFuture;
 use platform::{
     config::{Config, WorkflowChoice},
     database::{self, Database},
@@ -39,13 +40,19 @@ pub enum BuildError {
 }
 
 /// What an [`App`] is built from. The model is given, so that this crate needs none of the embedded model's weight.
-#[derive(Debug)]
 pub struct Parts {
     pub config: Config,
     pub model: Arc<dyn ChatModel>,
-    pub sandbox: Result<sandbox::Sandbox, sandbox::Unavailable>,
+    /// Looks for a sandbox, beside everything else.
+    pub sandbox: BoxFuture<'static, tools::Probed>,
     /// Absent where nobody reads them.
     pub metrics: Option<Metrics>,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -57,7 +64,7 @@ pub struct App {
     pub policy: Policy,
     pub egress: Egress,
     pub model: Arc<dyn ChatModel>,
-    pub tools: tools::Toolbox,
+    pub tools: tools::Tools,
     pub metrics: Option<Metrics>,
     pub(crate) sessions: identity::Sessions,
     engine: OnceLock<Arc<dyn WorkflowEngine>>,
@@ -77,7 +84,7 @@ impl App {
             WorkflowChoice::Temporal(_) => LOOK_AGAIN_SHARED,
         };
         let egress = Egress::new(config.egress.clone());
-        let tools = tools::Toolbox::new(&config, &egress, sandbox);
+        let tools = tools::Tools::start(&config, &egress, sandbox);
         Ok(Arc::new(Self {
             ledger: Ledger::new(database.clone()),
             hub: Hub::new(look_again),

@@ -15,10 +15,7 @@ use crate::commands::Failure;
 /// An app on an up-to-date database. Binds nothing and starts no run.
 pub async fn app(config: Config, metrics: Option<Metrics>) -> Result<Arc<App>, Failure> {
     let model = model(&config)?;
-    let sandbox = sandbox::Sandbox::probe().await;
-    if let Err(missing) = &sandbox {
-        tracing::warn!(%missing, "no sandbox can be made: code_execute refuses");
-    }
+    let sandbox = Box::pin(sandbox::Sandbox::probe());
     App::build(Parts { config, model, sandbox, metrics }).await.map_err(Failure::failed)
 }
 

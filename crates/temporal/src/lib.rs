@@ -35,7 +35,8 @@ pub mod private {
 ///     steps [LoadContext, CallModel, RunTool, Finish]
 /// }
 /// ```
-/// `run` gives a future of `Result<(), StepError>`. A step that is not in `steps` fails when it is asked for.
+/// `run` gives a future of `Result<(), StepError>`. A step that is not in `steps` waits for a worker that has it: name
+/// all.
 #[macro_export]
 macro_rules! host {
     (

@@ -1,7 +1,7 @@
 //! The Temporal engine passes the contract of durable workflows, on a real server with real worker processes.
 //!
 //! `scripts/engines` starts the server, unless it is up; workers are this very executable, so that a kill is SIGKILL.
-#![expect(clippy::expect_used, clippy::panic, reason = "a test that can't set up its engine fails")]
+#![expect(clippy::expect_used, reason = "a test that can't set up its engine fails")]
 
 use std::{
     path::{Path, PathBuf},
@@ -17,7 +17,7 @@ use contracts::{
 use platform::durable::StepError;
 use temporal::{Config, Fate, TemporalEngine};
 use testing::contract::{
-    Choose, Deaf, Final, Flaky, Harness, Hold, Keyed, Mark, Model, Once, Pay, Scenario, Tool, World, change_code, until,
+    Choose, Deaf, Final, Flaky, Harness, Hold, Keyed, Mark, Model, Once, Pay, Scenario, Slow, Tool, World, change_code, until,
     workflow,
 };
 use tokio_util::sync::CancellationToken;
@@ -30,37 +30,52 @@ const ROUND_BYTES_MAX: i64 = 2048;
 
 temporal::host! {
     Contract = "contract", worker World, run |context| workflow(&context),
-    steps [Choose, Mark, Hold, Deaf, Flaky, Final, Once, Keyed, Pay, Model, Tool]
+    steps [Choose, Mark, Hold, Deaf, Flaky, Slow, Final, Once, Keyed, Pay, Model, Tool]
 }
 
-static SERVER: LazyLock<String> = LazyLock::new(|| {
+/// The server that the tests share. It is left up, for the next run of them.
+static SERVER: LazyLock<String> = LazyLock::new(|| address(&engines(&["up", "temporal"])));
+
+fn engines(arguments: &[&str]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/engines");
-    let up = Command::new(script).args(["up", "temporal"]).stderr(Stdio::inherit()).output().expect("scripts/engines runs");
-    assert!(up.status.success(), "the Temporal server doesn't start");
-    let text = String::from_utf8(up.stdout).expect("text");
-    let address = text.lines().find_map(|line| line.strip_prefix("SA01_TEMPORAL_HOST="));
+    let ran = Command::new(script).args(arguments).stderr(Stdio::inherit()).output().expect("scripts/engines runs");
+    assert!(ran.status.success(), "scripts/engines {arguments:?}");
+    String::from_utf8(ran.stdout).expect("text")
+}
+
+fn address(printed: &str) -> String {
+    let address = printed.lines().find_map(|line| line.strip_prefix("SA01_TEMPORAL_HOST="));
     address.expect("the script says where the server is").to_owned()
-});
+}
 
 fn config(task_queue: &str) -> Config {
-    Config { address: SERVER.clone(), namespace: "default".to_owned(), task_queue: task_queue.to_owned() }
+    config_at(SERVER.clone(), task_queue)
+}
+
+fn config_at(address: String, task_queue: &str) -> Config {
+    Config { address, namespace: "default".to_owned(), task_queue: task_queue.to_owned() }
 }
 
 /// A worker process.
 struct Process(Child);
 
 impl Process {
-    fn start(task_queue: &str, world: &Path, code: u8) -> Self {
+    fn start(config: &Config, world: &Path, code: u8) -> Self {
         let child = Command::new(std::env::current_exe().expect("this executable"))
             .args(["--exact", "worker_process", "--ignored", "--nocapture", "--test-threads=1"])
-            .env("CONTRACT_SERVER", SERVER.as_str())
-            .env("CONTRACT_QUEUE", task_queue)
+            .env("CONTRACT_SERVER", &config.address)
+            .env("CONTRACT_QUEUE", &config.task_queue)
             .env("CONTRACT_WORLD", world)
             .env("CONTRACT_CODE", code.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn();
         Self(child.expect("a worker process"))
+    }
+
+    /// Whether it has ended by itself.
+    fn ended(&self) -> bool {
+        std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).is_ok_and(|stat| stat.contains(") Z "))
     }
 
     fn signal(&self, signal: &str) {
@@ -84,8 +99,7 @@ async fn worker_process() {
     let variable = |name: &str| std::env::var(name).expect("the tests start it");
     change_code(variable("CONTRACT_CODE").parse().expect("a number"));
     let world = World::open(Path::new(&variable("CONTRACT_WORLD"))).await;
-    let address = variable("CONTRACT_SERVER");
-    let config = Config { address, namespace: "default".to_owned(), task_queue: variable("CONTRACT_QUEUE") };
+    let config = config_at(variable("CONTRACT_SERVER"), &variable("CONTRACT_QUEUE"));
     let stop = CancellationToken::new();
     let parent_gone = stop.clone();
     std::thread::spawn(move || {
@@ -99,7 +113,7 @@ async fn worker_process() {
 struct OnServer {
     world: Arc<World>,
     path: PathBuf,
-    task_queue: String,
+    config: Config,
     engine: TemporalEngine,
     process: Option<Process>,
     _folder: tempfile::TempDir,
@@ -107,15 +121,19 @@ struct OnServer {
 
 impl OnServer {
     async fn new() -> Self {
+        Self::at(SERVER.clone()).await
+    }
+
+    async fn at(address: String) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("world.db");
         let world = World::open(&path).await;
         // As short as a real queue's name, and this test's own.
         let id = RunId::new().to_string();
-        let task_queue = id[id.len() - 6..].to_owned();
-        let engine = TemporalEngine::new(config(&task_queue), NAME);
-        let process = Some(Process::start(&task_queue, &path, 0));
-        Self { world, path, task_queue, engine, process, _folder: folder }
+        let config = config_at(address, &id[id.len() - 6..]);
+        let engine = TemporalEngine::new(config.clone(), NAME);
+        let process = Some(Process::start(&config, &path, 0));
+        Self { world, path, config, engine, process, _folder: folder }
     }
 
     async fn history_bytes(&mut self, scenario: Scenario) -> i64 {
@@ -154,8 +172,16 @@ impl Harness for OnServer {
         drop(self.process.take());
     }
 
+    async fn stop(&mut self) {
+        let process = self.process.as_mut().expect("a worker");
+        drop(process.0.stdin.take());
+    }
+
     async fn resume(&mut self, code: u8) {
-        self.process = Some(Process::start(&self.task_queue, &self.path, code));
+        if let Some(process) = self.process.take() {
+            until("the worker's end", || async { process.ended().then_some(()) }).await;
+        }
+        self.process = Some(Process::start(&self.config, &self.path, code));
     }
 
     async fn outcome(&mut self, run: RunId) -> Result<(), StepError> {
@@ -200,6 +226,53 @@ async fn a_stalled_worker_cannot_complete_a_step_that_was_given_away() {
     harness.world.open_gate(run, "pay").await;
     assert_eq!(harness.outcome(run).await, Ok(()));
     assert_eq!(harness.world.changes(run, "pay").await, 1);
+}
+
+/// A server of its own, which is stopped with the test.
+struct OwnServer {
+    name: String,
+    file: String,
+}
+
+impl OwnServer {
+    fn up(&self) -> String {
+        address(&engines(&["up", "temporal", "--name", &self.name, "--file", &self.file]))
+    }
+
+    fn down(&self) {
+        engines(&["down", "temporal", "--name", &self.name]);
+    }
+}
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        self.down();
+    }
+}
+
+#[tokio::test]
+async fn runs_go_on_after_the_server_was_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("temporal.db").to_str().expect("text").to_owned();
+    let server = OwnServer { name: format!("test-{}", std::process::id()), file };
+    let mut harness = OnServer::at(server.up()).await;
+    let run = harness.world.run(Scenario::Gated).await;
+    harness.start(run).await;
+    harness.world.seen(run, "gate begun", 1).await;
+
+    server.down();
+    let answer = harness.engine.ready().await;
+    assert!(matches!(answer, Err(EngineError::Unavailable(_))), "{answer:?}");
+    // The step ends while there is no server to tell.
+    harness.world.open_gate(run, "gate").await;
+    until("the step's end", || async { (harness.world.state(run, 2).await.as_deref() == Some("completed")).then_some(()) })
+        .await;
+    assert_eq!(server.up(), harness.config.address);
+
+    assert_eq!(harness.outcome(run).await, Ok(()));
+    assert_eq!(harness.world.effects(run, "gate begun").await.len(), 1, "its result was in the ledger");
+    assert_eq!(harness.world.effects(run, "after").await.len(), 1);
+    harness.engine.ready().await.expect("the same engine finds the server again");
 }
 
 #[tokio::test]

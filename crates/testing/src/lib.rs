@@ -2,13 +2,15 @@
 //! a ledger of effects that counts what really happened.
 //!
 //! Both are real HTTP servers on loopback with a thread of their own, so that they outlive whatever a test kills.
-//! These know neither the database nor the domains; only [`contract`], what every workflow engine promises, does.
+//! These know neither the database nor the domains; only [`contract`], what every workflow engine promises, and
+//! [`chaos`], which kills the whole program, do.
 #![expect(
     clippy::expect_used,
     clippy::panic,
     reason = "a test helper that can't do its work should fail the test, loudly and at once"
 )]
 
+pub mod chaos;
 pub mod contract;
 pub mod effects;
 pub mod model_server;

@@ -4,8 +4,11 @@
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use contracts::RunId;
-use platform::durable::{Engine, StepError};
-use testing::contract::{Harness, World, change_code, simulated, until, workflow};
+use platform::durable::{Engine, Step, StepError, execute};
+use testing::contract::{
+    Doomed, Harness, Pay, Scenario, WAIT_MAX, World, change_code, simulated, until, workflow,
+};
+use tokio_util::sync::CancellationToken;
 
 /// Runs at once in a test's engine.
 const AT_ONCE: usize = 16;
@@ -15,6 +18,7 @@ struct Embedded {
     world: Arc<World>,
     path: PathBuf,
     process: Option<(tokio::runtime::Runtime, Arc<Engine<World>>)>,
+    stopping: Option<tokio::task::JoinHandle<()>>,
     started: HashSet<RunId>,
     cancelled: HashSet<RunId>,
     _folder: tempfile::TempDir,
@@ -26,7 +30,7 @@ impl Embedded {
         let path = folder.path().join("world.db");
         let world = World::open(&path).await;
         let (started, cancelled) = (HashSet::new(), HashSet::new());
-        let mut new = Self { world, path, process: None, started, cancelled, _folder: folder };
+        let mut new = Self { world, path, process: None, stopping: None, started, cancelled, _folder: folder };
         new.resume(0).await;
         new
     }
@@ -53,9 +57,10 @@ impl Harness for Embedded {
 
     async fn start(&mut self, run: RunId) {
         self.started.insert(run);
-        let (runtime, engine) = self.process.as_ref().expect("the engine is up");
-        let engine = Arc::clone(engine);
-        runtime.spawn(async move { engine.start(run) }).await.expect("started");
+        if let Some((runtime, engine)) = &self.process {
+            let engine = Arc::clone(engine);
+            runtime.spawn(async move { engine.start(run) }).await.expect("started");
+        }
     }
 
     async fn cancel(&mut self, run: RunId) {
@@ -72,7 +77,18 @@ impl Harness for Embedded {
             .expect("killed");
     }
 
+    async fn stop(&mut self) {
+        let (runtime, engine) = self.process.take().expect("the engine is up");
+        self.stopping = Some(tokio::task::spawn_blocking(move || {
+            runtime.block_on(engine.drain(WAIT_MAX));
+            runtime.shutdown_background();
+        }));
+    }
+
     async fn resume(&mut self, code: u8) {
+        if let Some(stopping) = self.stopping.take() {
+            stopping.await.expect("stopped");
+        }
         change_code(code);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -104,6 +120,61 @@ impl Harness for Embedded {
 }
 
 testing::contract_suite!(Embedded::new());
+
+/// Two workers with one step each, as when the first was thought lost; waits until both have begun.
+async fn two_attempts<S: Step<Worker = World>>(
+    world: &Arc<World>,
+    step: S,
+    begun: &str,
+) -> (RunId, [tokio::task::JoinHandle<Result<S::Output, StepError>>; 2]) {
+    let run = world.run(Scenario::Pay).await;
+    let attempt = || {
+        let (step, world, ledger) = (step.clone(), Arc::clone(world), world.ledger());
+        tokio::spawn(async move { execute(step, world, &ledger, run, 0, CancellationToken::new()).await })
+    };
+    let first = attempt();
+    world.seen(run, begun, 1).await;
+    let second = attempt();
+    world.seen(run, begun, 2).await;
+    (run, [first, second])
+}
+
+#[tokio::test]
+async fn a_late_attempt_cannot_complete() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let world = World::open(&folder.path().join("world.db")).await;
+    let (run, [late, current]) = two_attempts(&world, Pay { name: "pay".to_owned() }, "pay begun").await;
+    world.open_gate(run, "pay").await;
+    assert_eq!(current.await.expect("ran"), Ok(()));
+    let late = late.await.expect("ran");
+    assert!(matches!(late, Ok(()) | Err(StepError::Superseded)), "{late:?}");
+    assert_eq!(world.changes(run, "pay").await, 1);
+}
+
+#[tokio::test]
+async fn a_late_attempt_cannot_fail_the_step() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let world = World::open(&folder.path().join("world.db")).await;
+    let (run, [late, current]) = two_attempts(&world, Doomed { name: "doomed".to_owned() }, "doomed begun").await;
+    world.open_gate(run, "fail").await;
+    assert_eq!(late.await.expect("ran"), Err(StepError::Superseded));
+    world.open_gate(run, "complete").await;
+    assert_eq!(current.await.expect("ran"), Ok("completed".to_owned()));
+}
+
+#[tokio::test]
+async fn a_sleeping_run_does_not_hold_up_a_stop() {
+    let mut harness = Embedded::new().await;
+    let run = harness.world.run(Scenario::CancelledSleep).await;
+    harness.start(run).await;
+    harness.world.seen(run, "asleep", 1).await;
+    harness.stop().await;
+    let asked = std::time::Instant::now();
+    harness.resume(0).await;
+    assert!(asked.elapsed() < Duration::from_secs(5), "the stop took {:?}", asked.elapsed());
+    harness.cancel(run).await;
+    assert_eq!(harness.outcome(run).await, Err(StepError::Cancelled));
+}
 
 #[tokio::test]
 async fn every_single_crash_is_survived() {

@@ -97,6 +97,7 @@ impl From<Error> for Problem {
             Error::NotFound => Self::not_found(),
             Error::SlugTaken => Self::conflict("slug_taken", error.to_string()),
             Error::Invalid(field, message) => Self::invalid(field, message),
+            Error::NoTools(error) => Self::internal(&error),
             Error::Denied(denied) => denied.into(),
             Error::Store(error) => error.into(),
         }

@@ -24,7 +24,7 @@ use crate::{
     App, agents, audit,
     conversations::journal::{self, NewMessage, Run},
     permissions,
-    tools::{self, Outcome, Status, Tool},
+    tools::{self, Outcome, Status, Tool, Toolbox},
 };
 
 /// Longer than any tool's own bound, so that the tool's comes first.
@@ -58,14 +58,15 @@ impl Step for RunTool {
         let entry = audit::Entry::new(&request, &decision, json!({ "call_id": self.call }));
         let mut record = Record { run, call, entry, opening: Some(Opening { request, decision }) };
 
-        let outcome = match ready(&app, &record) {
+        let toolbox = app.tools.get().await?;
+        let outcome = match ready(&toolbox, &record) {
             Err(outcome) => outcome,
             Ok((tool, arguments)) => {
                 let begun = begin(&app, &mut attempt, &mut record, tool.effect()).await?;
                 if begun == Begun::Lost {
                     Outcome::of(Status::Unknown, UNKNOWN)
                 } else {
-                    call_tool(&app, tool.as_ref(), &record, &attempt, arguments).await
+                    call_tool(&toolbox, tool.as_ref(), &record, &attempt, arguments).await
                 }
             }
         };
@@ -106,9 +107,9 @@ async fn decide(app: &App, run: &Run, call: &ToolCall) -> Result<(Request, Decis
 }
 
 /// The tool and its checked arguments, or what the model is told instead.
-fn ready(app: &App, record: &Record) -> Result<(Arc<dyn Tool>, Value), Outcome> {
+fn ready(toolbox: &Toolbox, record: &Record) -> Result<(Arc<dyn Tool>, Value), Outcome> {
     // An unknown tool is told as that: the policy's denial would only puzzle the model.
-    let arguments = app.tools.check(&record.call.tool, &record.call.arguments).map_err(Outcome::error)?;
+    let arguments = toolbox.check(&record.call.tool, &record.call.arguments).map_err(Outcome::error)?;
     if let Some(Opening { decision, .. }) = &record.opening
         && !decision.allowed()
     {
@@ -117,7 +118,7 @@ fn ready(app: &App, record: &Record) -> Result<(Arc<dyn Tool>, Value), Outcome> 
     if unix_ms() > record.run.deadline {
         return Err(Outcome::of(Status::Timeout, "The turn's time is over."));
     }
-    let tool = app.tools.find(&record.call.tool).ok_or_else(|| Outcome::error("There is no such tool."))?;
+    let tool = toolbox.find(&record.call.tool).ok_or_else(|| Outcome::error("There is no such tool."))?;
     if let Some(why) = tool.unavailable() {
         return Err(Outcome::error(format!("This tool can't work on this machine: {why}")));
     }
@@ -154,7 +155,7 @@ async fn begin(
 }
 
 async fn call_tool(
-    app: &App,
+    toolbox: &Toolbox,
     tool: &dyn Tool,
     record: &Record,
     attempt: &Attempt,
@@ -166,7 +167,7 @@ async fn call_tool(
         conversation,
         run: record.run.id,
         arguments,
-        workspace: app.tools.workspace_of(tenant, conversation),
+        workspace: toolbox.workspace_of(tenant, conversation),
         idempotency_key: attempt.idempotency_key(),
         cancel: attempt.cancelled(),
     };

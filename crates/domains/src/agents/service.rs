@@ -12,7 +12,11 @@ use super::{
     api::{Agent, AgentChange, Limits, NewAgent},
     store,
 };
-use crate::{App, audit, authority, authority::Denied};
+use crate::{
+    App, audit,
+    authority::{self, Denied},
+    tools::{NoTools, Toolbox},
+};
 
 const DEFAULT_SLUG: &str = "default";
 const DEFAULT_PROMPT: &str = include_str!("../../../../prompts/default.md");
@@ -34,6 +38,8 @@ pub(super) enum Error {
     SlugTaken,
     #[error("{0}: {1}")]
     Invalid(&'static str, String),
+    #[error(transparent)]
+    NoTools(#[from] NoTools),
     #[error(transparent)]
     Denied(#[from] Denied),
     #[error(transparent)]
@@ -115,7 +121,7 @@ pub(super) async fn create(app: &App, caller: &Caller, new: NewAgent) -> Result<
         created_at: now,
         updated_at: now,
     };
-    check(app, &agent)?;
+    check(&*app.tools.get().await?, &agent)?;
     let entry = permit.entry(json!({ "id": agent.id, "slug": agent.slug, "tools": agent.tools }));
     let tenant = caller.tenant;
     app.database
@@ -145,7 +151,7 @@ pub(super) async fn update(
     agent.tools = change.tools.unwrap_or(agent.tools);
     agent.limits = change.limits.unwrap_or(agent.limits);
     agent.updated_at = Timestamp(unix_ms());
-    check(app, &agent)?;
+    check(&*app.tools.get().await?, &agent)?;
     let entry = permit.entry(json!({ "id": agent.id, "tools": agent.tools, "limits": agent.limits }));
     let tenant = caller.tenant;
     app.database
@@ -159,7 +165,7 @@ pub(super) async fn update(
         .await
 }
 
-fn check(app: &App, agent: &Agent) -> Result<(), Error> {
+fn check(toolbox: &Toolbox, agent: &Agent) -> Result<(), Error> {
     let invalid = |field, message: String| Err(Error::Invalid(field, message));
     if !(1..=NAME_CHARS_MAX).contains(&agent.name.chars().count()) {
         return invalid("name", format!("expected 1 to {NAME_CHARS_MAX} characters"));
@@ -167,7 +173,7 @@ fn check(app: &App, agent: &Agent) -> Result<(), Error> {
     if agent.prompt.len() > PROMPT_BYTES_MAX {
         return invalid("prompt", format!("expected at most {PROMPT_BYTES_MAX} bytes"));
     }
-    if let Some(unknown) = agent.tools.iter().find(|name| app.tools.find(name).is_none()) {
+    if let Some(unknown) = agent.tools.iter().find(|name| toolbox.find(name).is_none()) {
         return invalid("tools", format!("there is no tool `{unknown}`; GET /api/v2/tools lists them"));
     }
     let limits = &agent.limits;

@@ -58,7 +58,8 @@ impl World {
         let roles = permissions::roles_of(database.read(), tenant, user).await.unwrap();
         let base = model.base_url().parse().unwrap();
         let client = OpenAiModel::new(&config.model, &base, &Egress::new(config.egress.clone())).unwrap();
-        let sandbox = Err(sandbox::Unavailable { missing: vec!["not needed here".into()] });
+        let sandbox =
+            Box::pin(async { Err(sandbox::Unavailable { missing: vec!["not needed here".into()] }) });
         let app = App::build(Parts { config, model: Arc::new(client), sandbox, metrics: None }).await.unwrap();
         Self { app, caller: Caller { tenant, user, roles, scopes: vec!["*".into()] }, model, _folder: folder }
     }

@@ -11,7 +11,7 @@ mod store;
 pub(crate) use authenticate::Sessions;
 pub use authenticate::{Authenticated, require_caller};
 pub(crate) use service::is_member;
-pub use service::{Error, NewKey, create_admin, create_key_for_email, ensure_user};
+pub use service::{Error, NewKey, create_admin, create_key_for_email, ensure_user, issue_key};
 
 use crate::Domain;
 

@@ -114,6 +114,17 @@ pub async fn create_key_for_email(
     let tenant = tenants::default_tenant(database).await?;
     let user =
         store::user_by_email(database.read(), &checked_email(email)?).await?.ok_or(Error::NoSuchUser)?;
+    issue_key(config, database, tenant, user, new).await
+}
+
+/// Makes a key of a user in any tenant, asking nobody: an operator's act.
+pub async fn issue_key(
+    config: &Config,
+    database: &Database,
+    tenant: TenantId,
+    user: UserId,
+    new: NewKey,
+) -> Result<SecretString, Error> {
     let (key, row) = make_key(config, tenant, user, &new)?;
     database.write(move |tx| Box::pin(async move { store::insert_key(tx, &row).await })).await?;
     Ok(key)

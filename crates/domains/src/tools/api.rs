@@ -37,8 +37,9 @@ async fn list(
     Authenticated(caller): Authenticated,
 ) -> Result<Json<Vec<ToolInfo>>, Problem> {
     authority::require(&app, &caller, "tool:read", Resource::any("tool")).await?;
-    let tools = app.tools.specs().filter_map(|spec| {
-        let tool = app.tools.find(&spec.name)?;
+    let toolbox = app.tools.get().await.map_err(|error| Problem::internal(&error))?;
+    let tools = toolbox.specs().filter_map(|spec| {
+        let tool = toolbox.find(&spec.name)?;
         Some(ToolInfo {
             name: spec.name.clone(),
             description: spec.description.clone(),

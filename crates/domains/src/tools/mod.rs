@@ -13,7 +13,7 @@ mod time;
 mod toolbox;
 
 pub(crate) use toolbox::{CALL_TIMEOUT, bounded};
-pub use toolbox::{Call, Outcome, Status, Tool, Toolbox, load_policy};
+pub use toolbox::{Call, NoTools, Outcome, Probed, Status, Tool, Toolbox, Tools, load_policy};
 
 use crate::Domain;
 

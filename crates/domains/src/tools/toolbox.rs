@@ -12,6 +12,7 @@ use platform::{
     policy::{self, Policy},
 };
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{code, fetch, files, time};
@@ -117,6 +118,46 @@ struct Entry {
     schema: Result<jsonschema::Validator, String>,
 }
 
+/// The toolbox, which is there once the sandbox has been tried: the server need not wait for that to listen.
+#[derive(Debug, Clone)]
+pub struct Tools(watch::Receiver<Option<Arc<Toolbox>>>);
+
+impl Tools {
+    pub fn start(config: &Config, egress: &Egress, sandbox: BoxFuture<'static, Probed>) -> Self {
+        let (there, tools) = watch::channel(None);
+        let (workspaces, egress) = (config.data_dir.join("workspaces"), egress.clone());
+        tokio::spawn(async move {
+            let sandbox = sandbox.await;
+            if let Err(missing) = &sandbox {
+                tracing::warn!(%missing, "no sandbox can be made: code_execute refuses");
+            }
+            there.send_replace(Some(Arc::new(Toolbox::new(workspaces, &egress, sandbox))));
+        });
+        Self(tools)
+    }
+
+    /// Waits, right after the start, for the sandbox's trial to end.
+    pub async fn get(&self) -> Result<Arc<Toolbox>, NoTools> {
+        let mut tools = self.0.clone();
+        let there = tools.wait_for(Option::is_some).await.map_err(|_| NoTools)?;
+        there.clone().ok_or(NoTools)
+    }
+}
+
+/// The sandbox's trial did not end: its task panicked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the tools could not be set up; the log says why")]
+pub struct NoTools;
+
+impl From<NoTools> for StepError {
+    fn from(error: NoTools) -> Self {
+        Self::failed("no_tools", error)
+    }
+}
+
+/// What became of the search for a sandbox.
+pub type Probed = Result<sandbox::Sandbox, sandbox::Unavailable>;
+
 #[derive(Debug)]
 pub struct Toolbox {
     tools: BTreeMap<String, Entry>,
@@ -124,12 +165,7 @@ pub struct Toolbox {
 }
 
 impl Toolbox {
-    #[must_use]
-    pub fn new(
-        config: &Config,
-        egress: &Egress,
-        sandbox: Result<sandbox::Sandbox, sandbox::Unavailable>,
-    ) -> Self {
+    fn new(workspaces: PathBuf, egress: &Egress, sandbox: Probed) -> Self {
         let all: Vec<Arc<dyn Tool>> = vec![
             Arc::new(code::CodeExecute::new(sandbox)),
             Arc::new(files::FileRead),
@@ -151,7 +187,7 @@ impl Toolbox {
             let schema = jsonschema::validator_for(&spec.parameters).map_err(|error| error.to_string());
             (spec.name.clone(), Entry { tool, spec, schema })
         };
-        Self { tools: all.into_iter().map(entry).collect(), workspaces: config.data_dir.join("workspaces") }
+        Self { tools: all.into_iter().map(entry).collect(), workspaces }
     }
 
     pub fn specs(&self) -> impl Iterator<Item = &ToolSpec> {

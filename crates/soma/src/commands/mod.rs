@@ -1,7 +1,9 @@
 //! The commands, one file each.
 
 mod account;
+mod chat;
 mod check;
+mod demo;
 mod describe;
 mod keygen;
 mod migrate;
@@ -41,6 +43,10 @@ pub enum Command {
     Serve(serve::Arguments),
     /// Run the turns that a Temporal server hands out.
     Worker(worker::Arguments),
+    /// Talk to an agent.
+    Chat(chat::Arguments),
+    /// Show a run survive the death of its server: no model, no network, nothing left behind.
+    Demo,
     /// Bring the database's schema up to date and make the default tenant and agent.
     Migrate,
     /// Administrators.
@@ -68,6 +74,8 @@ pub async fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Worker(arguments) => worker::run(arguments).await,
+        Command::Chat(arguments) => chat::run(arguments).await,
+        Command::Demo => demo::run().await,
         Command::Migrate => migrate::run().await,
         Command::Admin(admin) => account::admin(admin).await,
         Command::Apikey(key) => account::api_key(key).await,

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::harness::{Api, Server};
 
 async fn agent_with(api: &Api, slug: &str, limits: Value) -> String {
-    let agent = json!({ "slug": slug, "name": slug, "tools": ["timestamp", "code_execute"], "limits": limits });
+    let agent =
+        json!({ "slug": slug, "name": slug, "tools": ["timestamp", "code_execute"], "limits": limits });
     api.post("/api/v2/agents", agent).await.expect(201);
     api.conversation_with(slug).await
 }

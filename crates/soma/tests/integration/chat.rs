@@ -78,8 +78,7 @@ async fn a_program_that_the_model_wrote_is_run_and_the_model_is_told_what_it_pri
         kinds,
         ["tool.start", "policy.decision", "tool.result", "chat.delta", "chat.done", "run.done"]
     );
-    let roles: Vec<String> =
-        api.transcript(&conversation).await.into_iter().map(|(role, _)| role).collect();
+    let roles: Vec<String> = api.transcript(&conversation).await.into_iter().map(|(role, _)| role).collect();
     assert_eq!(roles, ["user", "assistant", "tool", "assistant"]);
 }
 
@@ -95,8 +94,11 @@ async fn a_tool_off_the_agents_list_is_blocked_the_model_is_told_and_the_turn_go
     let turn = api.turn(&conversation, text).await;
 
     assert_eq!(turn.answer(), "went on");
-    let decisions: Vec<(&Value, &Value)> =
-        turn.all("policy.decision").iter().map(|decision| (&decision["effect"], &decision["reason"])).collect();
+    let decisions: Vec<(&Value, &Value)> = turn
+        .all("policy.decision")
+        .iter()
+        .map(|decision| (&decision["effect"], &decision["reason"]))
+        .collect();
     assert_eq!(decisions[0], (&json!("deny"), &json!("tool_not_on_agent")));
     assert_eq!(decisions[1].0, "allow");
     let results: Vec<&Value> = turn.all("tool.result").iter().map(|result| &result["status"]).collect();
@@ -126,7 +128,7 @@ async fn a_call_of_no_tool_or_with_wrong_arguments_is_told_to_the_model_and_runs
         (r#"file_read {"path": "a", "mode": "w"}"#, "mode"),
         ("file_read not json", "are no JSON"),
         (r#"code_execute {"language": "cobol", "code": "x"}"#, "cobol"),
-        (r#"file_read {"path": "../../soma.db"}"#, "outside"),
+        (r#"file_read {"path": "../../soma.db"}"#, "not a path in the workspace"),
         (r#"file_read {"path": "/etc/passwd"}"#, ""),
         (r#"http_fetch {"url": "http://127.0.0.1:80/"}"#, ""),
         (r#"http_fetch {"url": "http://169.254.169.254/latest"}"#, ""),
@@ -204,15 +206,15 @@ async fn a_conversations_earlier_turns_are_shown_to_the_model_and_no_other_conve
     api.turn(&first, "what is it?").await;
 
     let request = server.model.last_request();
-    let shown: Vec<(&str, &str)> =
-        request.messages.iter().skip(1).map(|message| (message.role.as_str(), message.content.as_str())).collect();
+    let shown: Vec<(&str, &str)> = request
+        .messages
+        .iter()
+        .skip(1)
+        .map(|message| (message.role.as_str(), message.content.as_str()))
+        .collect();
     assert_eq!(
         shown,
-        [
-            ("user", "my name is Ada [[say noted]]"),
-            ("assistant", "noted"),
-            ("user", "what is it?")
-        ]
+        [("user", "my name is Ada [[say noted]]"), ("assistant", "noted"), ("user", "what is it?")]
     );
 }
 
@@ -222,8 +224,10 @@ async fn a_change_of_the_agent_counts_from_the_next_message_on() {
     let api = server.api();
     let conversation = api.conversation().await;
     let before = api.get("/api/v2/agents/default").await.expect(200);
-    let changed =
-        api.patch("/api/v2/agents/default", json!({ "prompt": "Speak Latin.", "tools": [] })).await.expect(200);
+    let changed = api
+        .patch("/api/v2/agents/default", json!({ "prompt": "Speak Latin.", "tools": [] }))
+        .await
+        .expect(200);
     assert_eq!((&changed["prompt"], &changed["tools"]), (&json!("Speak Latin."), &json!([])));
     assert_eq!((&changed["name"], &changed["limits"]), (&before["name"], &before["limits"]));
 

@@ -30,7 +30,10 @@ async fn a_second_message_waits_and_the_transcript_keeps_question_and_answer_tog
     let second = api.say(&conversation, "second [[say two]]").await;
     let third = api.say(&conversation, "third [[say three]]").await;
     assert_eq!(state_of(&api, &first).await, "running");
-    assert_eq!((state_of(&api, &second).await, state_of(&api, &third).await), (json!("queued"), json!("queued")));
+    assert_eq!(
+        (state_of(&api, &second).await, state_of(&api, &third).await),
+        (json!("queued"), json!("queued"))
+    );
     assert_eq!(api.run(&second).await["started_at"], Value::Null);
 
     server.model.release();

@@ -54,12 +54,11 @@ pub(super) struct Turn {
     pub done: watch::Sender<bool>,
 }
 
+/// An answer that sending again would not change.
 #[derive(Debug)]
-pub(super) enum Refused {
-    /// An answer that sending again would not change.
-    Status(u16, String),
-    /// The installation is taken down for good.
-    Over,
+pub(super) struct Refused {
+    pub status: u16,
+    pub body: String,
 }
 
 /// What all clients share.
@@ -106,19 +105,17 @@ impl Api {
         lock(&self.violations).clone()
     }
 
-    async fn up(&self) -> Result<String, Refused> {
+    /// Where the gateway listens, once it does.
+    async fn up(&self) -> String {
         let mut base = self.base.subscribe();
-        let up = base.wait_for(Option::is_some).await.map_err(|_| Refused::Over)?;
-        up.clone().ok_or(Refused::Over)
+        let up = base.wait_for(Option::is_some).await.expect("the sender is here");
+        up.clone().expect("it was waited for")
     }
 
     /// Sends until there is an answer.
-    async fn insist(
-        &self,
-        request: impl Fn(&str) -> reqwest::RequestBuilder,
-    ) -> Result<(u16, String), Refused> {
+    async fn insist(&self, request: impl Fn(&str) -> reqwest::RequestBuilder) -> (u16, String) {
         loop {
-            let base = self.up().await?;
+            let base = self.up().await;
             let sent = request(&base).bearer_auth(&self.key).timeout(REQUEST_MAX).send().await;
             let answer = match sent {
                 Ok(response) => {
@@ -128,7 +125,7 @@ impl Api {
                 Err(error) => Err(error),
             };
             match answer {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => return answer,
                 Err(_) => {
                     self.sent_again.fetch_add(1, Ordering::Relaxed);
                     tokio::time::sleep(AGAIN_AFTER).await;
@@ -155,19 +152,13 @@ impl Api {
                     None => request,
                 }
             })
-            .await?;
-        match serde_json::from_str(&text) {
-            Ok(value) if status == wanted => Ok(value),
-            _ => Err(Refused::Status(status, text)),
-        }
+            .await;
+        parsed(status, text, wanted)
     }
 
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refused> {
-        let (status, text) = self.insist(|base| self.http.get(format!("{base}{path}"))).await?;
-        match serde_json::from_str(&text) {
-            Ok(value) if status == 200 => Ok(value),
-            _ => Err(Refused::Status(status, text)),
-        }
+        let (status, text) = self.insist(|base| self.http.get(format!("{base}{path}"))).await;
+        parsed(status, text, 200)
     }
 
     pub(super) async fn converse(&self, key: &str) -> Result<String, Refused> {
@@ -223,8 +214,7 @@ impl Api {
                     missing_since = None;
                     self.reconnects.fetch_add(1, Ordering::Relaxed);
                 }
-                Err(Refused::Over) => return,
-                Err(Refused::Status(404, _)) => {
+                Err(Refused { status: 404, .. }) => {
                     let since = *missing_since.get_or_insert_with(tokio::time::Instant::now);
                     if since.elapsed() > MISSING_MAX {
                         let what = format!("run {} was accepted and is not there", turn.run);
@@ -232,7 +222,7 @@ impl Api {
                         break;
                     }
                 }
-                Err(Refused::Status(status, body)) => {
+                Err(Refused { status, body }) => {
                     let what = format!("the stream of run {} answers {status}: {body}", turn.run);
                     self.violated(Promise::Events, what);
                     break;
@@ -250,7 +240,7 @@ impl Api {
         after: i64,
         mut heard: impl FnMut(Frame),
     ) -> Result<bool, Refused> {
-        let base = self.up().await?;
+        let base = self.up().await;
         let mut request = self.http.get(format!("{base}/api/v2/runs/{run}/events")).bearer_auth(&self.key);
         if after > 0 {
             request = request.header("Last-Event-ID", after.to_string());
@@ -258,7 +248,7 @@ impl Api {
         let Ok(response) = request.send().await else { return Ok(false) };
         let status = response.status().as_u16();
         if status != 200 {
-            return Err(Refused::Status(status, response.text().await.unwrap_or_default()));
+            return Err(Refused { status, body: response.text().await.unwrap_or_default() });
         }
         let mut events = response.bytes_stream().eventsource();
         while let Some(Ok(event)) = events.next().await {
@@ -271,6 +261,13 @@ impl Api {
             }
         }
         Ok(false)
+    }
+}
+
+fn parsed<T: DeserializeOwned>(status: u16, body: String, wanted: u16) -> Result<T, Refused> {
+    match serde_json::from_str(&body) {
+        Ok(value) if status == wanted => Ok(value),
+        _ => Err(Refused { status, body }),
     }
 }
 

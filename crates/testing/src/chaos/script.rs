@@ -63,12 +63,15 @@ impl Script {
             let word = if index > 0 && random.chance(20) { "also" } else { "tool" };
             content += &format!("[[{word} {} {{\"note\": \"{}\"}}]] ", call.tool(), call.note);
         }
-        let (ending, answer) = if random.chance(40) {
-            let answer = format!("answer {number}: {{result}}; slow and steady wins the race");
-            (format!("[[slow {} {answer}]]", 5 + random.below(30)), answer)
+        let mut answer = format!("answer {number}");
+        if !calls.is_empty() {
+            answer += ": {result}";
+        }
+        let ending = if random.chance(40) {
+            answer += "; slow and steady wins the race";
+            format!("[[slow {} {answer}]]", 5 + random.below(30))
         } else {
-            let answer = format!("answer {number}: {{result}}");
-            (format!("[[say {answer}]]"), answer)
+            format!("[[say {answer}]]")
         };
         Self { content: content + &ending, calls, answer }
     }

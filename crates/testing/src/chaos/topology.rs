@@ -28,7 +28,6 @@ const LISTENING: &str = "listening on ";
 pub(super) type Armed = (&'static str, u64);
 
 /// An installation under test. The second one, gateway and workers on a Temporal server, is to come.
-#[expect(async_fn_in_trait, reason = "one task drives it")]
 pub(super) trait Topology {
     /// Starts what isn't running, one process of it armed. Answers the gateway's base URL once it listens, or how
     /// the process ended before.

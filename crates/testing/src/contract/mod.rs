@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 use contracts::RunId;
 use platform::durable::StepError;
 
-pub use steps::{Choose, Deaf, Final, Flaky, Hold, Keyed, Mark, Model, Once, Pay, Tool};
+pub use steps::{Choose, Deaf, Doomed, Final, Flaky, Hold, Keyed, Mark, Model, Once, Pay, Slow, Tool};
 pub use workflow::{Scenario, change_code, workflow};
 pub use world::{Effect, World};
 
@@ -36,7 +36,10 @@ pub trait Harness {
     /// Ends whatever runs workflows at once, as SIGKILL does.
     async fn kill(&mut self);
 
-    /// Starts it again, with the given version of the workflow's code.
+    /// Asks it to stop: no further step is begun, those under way may end.
+    async fn stop(&mut self);
+
+    /// Starts it again once it has stopped or was killed, with the given version of the workflow's code.
     async fn resume(&mut self, code: u8);
 
     /// How the run ended, once it has.
@@ -73,6 +76,8 @@ macro_rules! contract_suite {
             joined_steps_keep_their_ordinals,
             a_failure_that_may_pass_is_tried_again,
             attempts_have_a_bound,
+            the_database_being_away_is_waited_for,
+            a_step_that_takes_too_long_is_tried_again,
             a_final_failure_is_not_tried_again,
             a_sleep_goes_on_while_nobody_works,
             time_and_chance_are_the_same_at_a_replay,
@@ -80,6 +85,8 @@ macro_rules! contract_suite {
             a_step_that_does_not_listen_is_closed,
             a_step_of_a_lost_worker_is_closed_when_cancelled,
             a_cancelled_sleep_ends,
+            a_run_that_is_cancelled_before_it_began_ends,
+            steps_under_way_end_before_a_stop,
             what_is_done_at_most_once_is_never_repeated,
             a_key_is_the_same_at_every_attempt,
             a_change_is_there_exactly_once,

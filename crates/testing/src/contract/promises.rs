@@ -53,7 +53,9 @@ pub async fn a_completed_step_is_not_run_again<H: Harness>(harness: &mut H) {
     harness.kill().await;
     harness.world().open_gate(run, "gate").await;
     harness.resume(0).await;
+    let resumed = Instant::now();
     assert_eq!(harness.outcome(run).await, Ok(()));
+    assert!(resumed.elapsed() < H::LATE * 2, "the loss was noticed only after {:?}", resumed.elapsed());
     assert_eq!(count(harness, run, "before").await, 1);
     assert_eq!(count(harness, run, "gate begun").await, 2);
     assert_eq!(count(harness, run, "after").await, 1);
@@ -97,6 +99,19 @@ pub async fn attempts_have_a_bound<H: Harness>(harness: &mut H) {
     assert_eq!(outcome, Err(StepError::failed("busy", "come back later")));
     assert_eq!(u32::try_from(count(harness, run, "flaky").await), Ok(ATTEMPTS));
     assert_eq!(harness.world().state(run, 1).await.as_deref(), Some("failed"));
+}
+
+pub async fn the_database_being_away_is_waited_for<H: Harness>(harness: &mut H) {
+    let away = usize::try_from(ATTEMPTS).expect("small") + 2;
+    let (run, outcome) = outcome_of(harness, Scenario::StoreAway(away)).await;
+    assert_eq!(outcome, Ok(()));
+    assert_eq!(count(harness, run, "flaky").await, away + 1);
+}
+
+pub async fn a_step_that_takes_too_long_is_tried_again<H: Harness>(harness: &mut H) {
+    let (run, outcome) = outcome_of(harness, Scenario::Slow).await;
+    assert_eq!(outcome, Err(StepError::failed("timeout", "slow took too long")));
+    assert_eq!(count(harness, run, "slow").await, 2);
 }
 
 pub async fn a_final_failure_is_not_tried_again<H: Harness>(harness: &mut H) {
@@ -191,6 +206,34 @@ pub async fn a_cancelled_sleep_ends<H: Harness>(harness: &mut H) {
     assert_eq!(harness.outcome(run).await, Err(StepError::Cancelled));
     assert_eq!(details(harness, run, "clean").await, seen(Err(StepError::Cancelled)));
     assert_eq!(count(harness, run, "never").await, 0);
+}
+
+pub async fn a_run_that_is_cancelled_before_it_began_ends<H: Harness>(harness: &mut H) {
+    harness.kill().await;
+    let run = harness.world().run(Scenario::Chain).await;
+    harness.start(run).await;
+    harness.cancel(run).await;
+    harness.resume(0).await;
+    assert_eq!(harness.outcome(run).await, Err(StepError::Cancelled));
+    assert_eq!(harness.world().all_effects(run).await, []);
+}
+
+pub async fn steps_under_way_end_before_a_stop<H: Harness>(harness: &mut H) {
+    let run = reaches(harness, Scenario::Joined, "left begun").await;
+    harness.world().seen(run, "right begun", 1).await;
+    harness.stop().await;
+    for (gate, ordinal) in [("left", 1), ("right", 2)] {
+        harness.world().open_gate(run, gate).await;
+        super::until("a step's end", || async {
+            (harness.world().state(run, ordinal).await.as_deref() == Some("completed")).then_some(())
+        })
+        .await;
+    }
+    harness.resume(0).await;
+    assert_eq!(harness.outcome(run).await, Ok(()));
+    for name in ["left begun", "right begun", "after"] {
+        assert_eq!(count(harness, run, name).await, 1, "{name}");
+    }
 }
 
 pub async fn what_is_done_at_most_once_is_never_repeated<H: Harness>(harness: &mut H) {

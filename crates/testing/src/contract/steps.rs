@@ -79,12 +79,13 @@ step!(
 );
 
 step!(
-    /// Fails in a way that may pass, so many times.
-    Flaky { name: String, fails: usize } -> () = "flaky", |self, world, attempt| {
+    /// Fails in a way that may pass, so many times: the other side is busy, or the database is away.
+    Flaky { name: String, fails: usize, database: bool } -> () = "flaky", |self, world, attempt| {
         let run = attempt.run_id();
         world.effect(run, attempt.ordinal(), &self.name, "").await;
         if world.effects(run, &self.name).await.len() <= self.fails {
-            return Err(StepError::retry("busy", "come back later"));
+            let away = StepError::Store { message: "the database is away".to_owned() };
+            return Err(if self.database { away } else { StepError::retry("busy", "come back later") });
         }
         attempt.finish(()).await
     }
@@ -136,6 +137,40 @@ step!(
         attempt.complete((), move |tx| Box::pin(async move { World::change(tx, run, &self.name).await })).await
     }
 );
+
+step!(
+    /// The first attempt waits for one gate and fails for good, any other waits for another and completes.
+    Doomed { name: String } -> String = "doomed", |self, world, mut attempt| {
+        let run = attempt.run_id();
+        let begun_as = attempt.begin(durable::Effect::Repeatable, |_, _| unchanged()).await?;
+        world.effect(run, attempt.ordinal(), &begun(&self.name), "").await;
+        if begun_as == Begun::Fresh {
+            world.gate(run, "fail").await;
+            return Err(StepError::failed("doomed", "the first attempt fails"));
+        }
+        world.gate(run, "complete").await;
+        attempt.finish("completed".to_owned()).await
+    }
+);
+
+/// Never ends.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Slow {
+    pub name: String,
+}
+
+impl Step for Slow {
+    type Worker = World;
+    type Output = ();
+    const NAME: &'static str = "slow";
+    const OPTIONS: Options =
+        Options { timeout: Duration::from_millis(200), attempts_max: 2, backoff: Duration::from_millis(20) };
+
+    async fn run(self, world: Arc<World>, attempt: Attempt) -> Result<Completed<()>, StepError> {
+        world.effect(attempt.run_id(), attempt.ordinal(), &self.name, "").await;
+        std::future::pending().await
+    }
+}
 
 step!(
     /// As large as a call of a model: ids in, ids out.

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use platform::durable::{Durable, StepError};
 use serde::{Deserialize, Serialize};
 
-use super::{Choose, Deaf, Final, Flaky, Hold, Keyed, Mark, Model, Once, Pay, Tool, World};
+use super::{Choose, Deaf, Final, Flaky, Hold, Keyed, Mark, Model, Once, Pay, Slow, Tool, World};
 
 /// What a run does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,10 @@ pub enum Scenario {
     Joined,
     /// A step that fails so many times.
     Flaky(usize),
+    /// A step for which the database is away so many times.
+    StoreAway(usize),
+    /// A step that takes longer than it may.
+    Slow,
     Final,
     /// A wait of so many milliseconds.
     Sleep(u64),
@@ -92,7 +96,13 @@ pub async fn workflow<C: Durable<Worker = World>>(context: &C) -> Result<(), Ste
             right?;
             context.step(mark("after", 1)).await?;
         }
-        Scenario::Flaky(fails) => context.step(Flaky { name: "flaky".to_owned(), fails }).await?,
+        Scenario::Flaky(fails) => {
+            context.step(Flaky { name: "flaky".to_owned(), fails, database: false }).await?;
+        }
+        Scenario::StoreAway(fails) => {
+            context.step(Flaky { name: "flaky".to_owned(), fails, database: true }).await?;
+        }
+        Scenario::Slow => context.step(Slow { name: "slow".to_owned() }).await?,
         Scenario::Final => context.step(Final { name: "final".to_owned() }).await?,
         Scenario::Sleep(wait_ms) => {
             context.step(mark("asleep", 1)).await?;

@@ -151,12 +151,15 @@ impl Inner {
                 request = request.bearer_auth(key.expose_secret());
             }
         }
+        // A server that took the request and says nothing may be at work on it: not asked twice.
+        let silent = || {
+            let silent = format!("no answer within {} s", self.idle.as_secs());
+            Err(Unsent::Final(ModelError::Unavailable(silent)))
+        };
         let response = match tokio::time::timeout(self.idle, request.send()).await {
-            // A server that took the request and says nothing may be at work on it: not asked twice.
-            Err(_) => {
-                let silent = format!("no answer within {} s", self.idle.as_secs());
-                return Err(Unsent::Final(ModelError::Unavailable(silent)));
-            }
+            Err(_) => return silent(),
+            // The client's own timer for reads runs for as long, and may be the first.
+            Ok(Err(error)) if error.is_timeout() && !error.is_connect() => return silent(),
             // reqwest's own text names the URL, which the log has no need of.
             Ok(Err(error)) => {
                 let error = ModelError::Unavailable(root_cause(&error));

@@ -99,7 +99,8 @@ impl<'a> Follow<'a> {
     /// Plans the next try. Answers what the user is told, the first time; gives up when it has taken too long.
     fn lost(&mut self, reason: String) -> Result<Option<Happening>, Error> {
         let now = Instant::now();
-        let trouble = self.trouble.get_or_insert(Trouble { since: now, next: now, backoff: BACKOFF, told: false });
+        let trouble =
+            self.trouble.get_or_insert(Trouble { since: now, next: now, backoff: BACKOFF, told: false });
         if now - trouble.since >= PATIENCE {
             return Err(Error::GaveUp { seconds: PATIENCE.as_secs(), reason });
         }

@@ -99,8 +99,8 @@ pub fn read(id: &str, data: &str) -> Result<RunEvent, String> {
     let sequence = id.parse().map_err(|_| format!("an event's id is no number: {id:?}"))?;
     let envelope: Envelope = serde_json::from_str(data).map_err(|error| format!("event {id}: {error}"))?;
     let payload = envelope.payload.as_deref().map_or("null", RawValue::get);
-    let frame = frame(&envelope.kind, payload)
-        .map_err(|error| format!("event {id} ({}): {error}", envelope.kind))?;
+    let frame =
+        frame(&envelope.kind, payload).map_err(|error| format!("event {id} ({}): {error}", envelope.kind))?;
     Ok(RunEvent { sequence, kind: envelope.kind, frame })
 }
 
@@ -144,7 +144,9 @@ mod tests {
 
     #[test]
     fn what_is_no_event_is_an_error_and_no_panic() {
-        for (id, data) in [("", "{}"), ("x", "{}"), ("1", "not JSON"), ("1", "{}"), ("1", r#"{"type":"chat.delta"}"#)] {
+        for (id, data) in
+            [("", "{}"), ("x", "{}"), ("1", "not JSON"), ("1", "{}"), ("1", r#"{"type":"chat.delta"}"#)]
+        {
             assert!(read(id, data).is_err(), "{id:?} {data:?}");
         }
     }

@@ -34,7 +34,8 @@ pub fn one_line(text: &str, width: usize) -> String {
 
 /// The first `count` lines, each cut to `width`, and how many more there are.
 pub fn first_lines(text: &str, count: usize, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = text.trim_end().lines().take(count).map(|line| one_line(line, width)).collect();
+    let mut lines: Vec<String> =
+        text.trim_end().lines().take(count).map(|line| one_line(line, width)).collect();
     let more = text.trim_end().lines().count().saturating_sub(count);
     if more > 0 {
         lines.push(format!("… {more} more lines"));

@@ -213,7 +213,8 @@ impl Api {
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         // A server that is killed ends the stream as well.
         let events = response.bytes_stream().eventsource();
-        let events = events.take_while(|event| std::future::ready(event.is_ok())).filter_map(async |event| event.ok());
+        let events =
+            events.take_while(|event| std::future::ready(event.is_ok())).filter_map(async |event| event.ok());
         Stream(Box::pin(events))
     }
 

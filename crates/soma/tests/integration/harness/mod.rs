@@ -1,6 +1,7 @@
 //! `soma` as a process: an install of its own for every test, made once and copied.
 
 mod api;
+mod people;
 
 pub use api::{Api, Frame, Reply, Stream, Turn};
 

@@ -1,0 +1,217 @@
+//! Every operation of the API, walked: none is open, none is unknown here, each asks the policy for what it says.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Api, Server, text};
+
+/// An id that names nothing.
+pub const NOBODY: &str = "01900000-0000-7000-8000-000000000000";
+
+/// Every operation and the action that it asks for. A new one is written down here, by whoever decided who may use it.
+const OPERATIONS: &[(&str, &str, &str)] = &[
+    ("GET", "/api/v2/agents", "agent:read"),
+    ("POST", "/api/v2/agents", "agent:create"),
+    ("GET", "/api/v2/agents/{agent}", "agent:read"),
+    ("PATCH", "/api/v2/agents/{agent}", "agent:update"),
+    ("GET", "/api/v2/api-keys", "apikey:read"),
+    ("POST", "/api/v2/api-keys", "apikey:create"),
+    ("DELETE", "/api/v2/api-keys/{id}", "apikey:revoke"),
+    ("GET", "/api/v2/audit", "audit:read"),
+    ("GET", "/api/v2/budgets", "billing:view_usage"),
+    ("PUT", "/api/v2/budgets/{id}", "billing:change_plan"),
+    ("GET", "/api/v2/conversations", "conversation:read"),
+    ("POST", "/api/v2/conversations", "conversation:create"),
+    ("GET", "/api/v2/conversations/{id}", "conversation:read"),
+    ("GET", "/api/v2/conversations/{id}/messages", "conversation:view_history"),
+    ("POST", "/api/v2/conversations/{id}/messages", "conversation:send_message"),
+    ("GET", "/api/v2/me", "own"),
+    ("GET", "/api/v2/models", "model:read"),
+    ("GET", "/api/v2/permissions/assignments", "user:read"),
+    ("POST", "/api/v2/permissions/assignments", "user:assign_roles"),
+    ("DELETE", "/api/v2/permissions/assignments/{user_id}/{role}", "user:revoke_roles"),
+    ("GET", "/api/v2/permissions/catalogue", "user:read"),
+    ("GET", "/api/v2/runs/{id}", "conversation:read"),
+    ("POST", "/api/v2/runs/{id}/cancel", "conversation:update"),
+    ("GET", "/api/v2/runs/{id}/events", "conversation:read"),
+    ("GET", "/api/v2/tenant", "tenant:read"),
+    ("GET", "/api/v2/tools", "tool:read"),
+    ("GET", "/health/live", "public"),
+    ("GET", "/health/ready", "public"),
+    ("GET", "/metrics", "infra:view"),
+];
+
+/// A body that the operation takes.
+fn body_of(method: &str, path: &str) -> Option<Value> {
+    Some(match (method, path) {
+        ("POST", "/api/v2/agents") => json!({ "slug": "a", "name": "A" }),
+        ("PATCH", "/api/v2/agents/{agent}") | ("POST", "/api/v2/api-keys") => json!({ "name": "B" }),
+        ("PUT", "/api/v2/budgets/{id}") => json!({ "limit_micros": 1 }),
+        ("POST", "/api/v2/conversations") => json!({ "agent": "default" }),
+        ("POST", "/api/v2/conversations/{id}/messages") => json!({ "content": "hello" }),
+        ("POST", "/api/v2/permissions/assignments") => json!({ "user_id": NOBODY, "role": "viewer" }),
+        _ => return None,
+    })
+}
+
+async fn call(api: &Api, method: &str, path: &str) -> crate::harness::Reply {
+    let body = body_of(method, path);
+    let mut filled = String::new();
+    for (index, part) in path.split('/').skip(1).enumerate() {
+        let part = if part.starts_with('{') { NOBODY } else { part };
+        filled.push('/');
+        filled.push_str(part);
+        assert!(index < 10);
+    }
+    api.call(Method::from_bytes(method.as_bytes()).unwrap(), &filled, body.as_ref()).await
+}
+
+async fn document(server: &Server) -> Value {
+    server.api().without_key().get("/api/openapi.json").await.expect(200)
+}
+
+/// Method, path and the operation's own part of the document.
+fn operations(document: &Value) -> Vec<(String, String, &Value)> {
+    let mut found = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            if operation.is_object() && operation.get("responses").is_some() {
+                found.push((method.to_uppercase(), path.clone(), operation));
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn the_document_lists_the_operations_that_are_known_here_with_their_actions() {
+    let server = Server::start().await;
+    let document = document(&server).await;
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
+    let found: BTreeSet<(String, String, String)> = operations(&document)
+        .into_iter()
+        .map(|(method, path, operation)| {
+            let action = operation["x-soma-action"].as_str().unwrap_or("none").to_owned();
+            (method, path, action)
+        })
+        .collect();
+    let known = OPERATIONS
+        .iter()
+        .map(|(method, path, action)| ((*method).to_owned(), (*path).to_owned(), (*action).to_owned()));
+    assert_eq!(found, known.collect());
+
+    let catalogue = server.api().get("/api/v2/permissions/catalogue").await.expect(200);
+    for (_, path, action) in &found {
+        let known = action == "own" || action == "public" || catalogue["actions"].get(action).is_some();
+        assert!(known, "{path}: {action} is not in the policy's catalogue");
+    }
+}
+
+#[tokio::test]
+async fn an_operation_has_a_name_of_its_own_a_summary_and_a_declared_problem() {
+    let server = Server::start().await;
+    let document = document(&server).await;
+    let mut names = BTreeSet::new();
+    for (method, path, operation) in operations(&document) {
+        let name = operation["operationId"].as_str().unwrap_or_default();
+        assert!(!name.is_empty() && names.insert(name), "{method} {path}: {name}");
+        let summary = operation["summary"].as_str().or(operation["description"].as_str());
+        assert!(summary.is_some_and(|summary| !summary.is_empty()), "{method} {path}");
+        let public = operation["x-soma-action"] == "public";
+        let says_public = operation["security"] == json!([{}]);
+        assert_eq!(public, says_public, "{method} {path}: {}", operation["security"]);
+        let problem = &operation["responses"]["default"]["content"];
+        assert!(public || problem.is_object(), "{method} {path} declares no problem");
+    }
+    let printed = server.run(&["openapi"]);
+    let printed: Value = serde_json::from_slice(&printed.stdout).unwrap();
+    assert_eq!(printed, document, "`soma openapi` prints what is served");
+}
+
+#[tokio::test]
+async fn no_operation_but_the_public_few_answers_without_a_credential() {
+    let server = Server::start().await;
+    let admin = server.api();
+    for api in [
+        admin.without_key(),
+        admin.with_key("soma_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
+        admin.with_key("eyJhbGciOiJub25lIn0.e30."),
+    ] {
+        for (method, path, action) in OPERATIONS {
+            let reply = call(&api, method, path).await;
+            if *action == "public" {
+                assert_eq!(reply.status, 200, "{method} {path}");
+                continue;
+            }
+            assert_eq!(reply.problem(401), "unauthenticated", "{method} {path}");
+            assert_eq!(reply.headers["www-authenticate"], "Bearer", "{method} {path}");
+        }
+        for path in ["/", "/api", "/api/v2/nothing", "/api/v2/agents/", "/admin", "/health", "/.env"] {
+            assert_eq!(api.get(path).await.problem(401), "unauthenticated", "{path}");
+        }
+        assert_eq!(api.get("/api/openapi.json").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_user_without_a_role_may_only_ask_who_they_are_and_each_denial_is_in_the_audit() {
+    let server = Server::start().await;
+    let nobody = server.member("nobody@example.org", &[]).await;
+    let admin = server.api();
+    let me = nobody.get("/api/v2/me").await.expect(200);
+    assert_eq!(me["roles"], json!([]));
+    for (method, path, action) in OPERATIONS {
+        if matches!(*action, "public" | "own") {
+            assert_eq!(call(&nobody, method, path).await.status, 200, "{method} {path}");
+            continue;
+        }
+        let reply = call(&nobody, method, path).await;
+        assert_eq!(reply.problem(403), "denied", "{method} {path}");
+
+        let audit = admin.get("/api/v2/audit?limit=1").await.expect(200);
+        let entry = &audit["items"][0];
+        assert_eq!(
+            (&entry["action"], &entry["effect"], &entry["actor_id"]),
+            (&json!(action), &json!("deny"), &me["user_id"]),
+            "{method} {path}: what is asked of the policy is what the document says"
+        );
+        assert_eq!(
+            (&entry["policy_revision"], &entry["reason"]),
+            (&reply.body["policy_revision"], &reply.body["detail"])
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_path_and_a_wrong_method_are_problems() {
+    let server = Server::start().await;
+    let api = server.api();
+    for path in ["/", "/api/v2/nothing", "/api/v2/agents/", "/api/v2/conversations/x/y", "//api/v2/me"] {
+        assert_eq!(api.get(path).await.problem(404), "not_found", "{path}");
+    }
+    for (method, path, _) in OPERATIONS {
+        let others = [Method::PUT, Method::DELETE, Method::PATCH, Method::POST];
+        let taken = |other: &Method| {
+            OPERATIONS.iter().any(|(method, known, _)| known == path && *method == other.as_str())
+        };
+        let other = others.into_iter().find(|other| !taken(other)).unwrap();
+        let reply = call(&api, other.as_str(), path).await;
+        assert_eq!(reply.problem(405), "method_not_allowed", "{other} {path}");
+        let allow = text(reply.headers["allow"].as_bytes());
+        assert!(allow.contains(method), "{other} {path}: {allow}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_carries_a_request_id_and_keeps_the_clients() {
+    let server = Server::start().await;
+    let api = server.api();
+    let made = api.get("/api/v2/me").await;
+    assert!(!made.headers["x-request-id"].is_empty());
+    let refused = api.without_key().get("/api/v2/me").await;
+    assert!(!refused.headers["x-request-id"].is_empty());
+    let request = api.request(Method::GET, "/api/v2/me").header("x-request-id", "mine-1");
+    assert_eq!(Api::reply(request).await.headers["x-request-id"], "mine-1");
+}

@@ -1,0 +1,108 @@
+//! `chaos`: kills the real program again and again and checks that it kept its promises; with `--prove` it breaks
+//! promises on purpose and checks that this is noticed.
+#![expect(clippy::print_stdout, reason = "a command line prints what it found")]
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use clap::Parser;
+use testing::chaos::{Fault, Options, Report, run};
+
+/// Kills while a fault is switched on: the first few show it.
+const KILLS_TO_PROVE: u32 = 40;
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[arg(long, default_value_t = 300)]
+    kills: u32,
+    /// Repeats the plan of an earlier run; from the clock when absent.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Conversations at once.
+    #[arg(long, default_value_t = 5)]
+    conversations: u32,
+    /// Minutes after which no kill is made any more.
+    #[arg(long, default_value_t = 20)]
+    minutes: u64,
+    /// Break each promise that has a switch, and expect the checks to notice.
+    #[arg(long)]
+    prove: bool,
+    /// The same with this fault alone: `ledger_off` or `ack_early`.
+    #[arg(long, value_parser = fault)]
+    fault: Option<Fault>,
+    /// Gateway, workers and a Temporal server instead of one process. Not yet.
+    #[arg(long)]
+    temporal: bool,
+    /// The program, built with `--features soma/faults`; the one beside this when absent.
+    #[arg(long)]
+    soma: Option<PathBuf>,
+}
+
+fn fault(name: &str) -> Result<Fault, String> {
+    let known = || Fault::ALL.map(Fault::as_str).join(", ");
+    Fault::ALL
+        .into_iter()
+        .find(|fault| fault.as_str() == name)
+        .ok_or_else(|| format!("expected one of {}", known()))
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.temporal {
+        println!("--temporal is not in this version: chaos kills the standalone program only");
+        return ExitCode::FAILURE;
+    }
+    let soma = arguments.soma.clone().unwrap_or_else(|| {
+        let own = std::env::current_exe().expect("this program knows where it is");
+        own.with_file_name("soma")
+    });
+    if !soma.exists() {
+        println!(
+            "{} is not there: cargo build -p soma -p soma-testing --features soma/faults",
+            soma.display()
+        );
+        return ExitCode::FAILURE;
+    }
+    let faults = match arguments.fault {
+        Some(fault) => vec![fault],
+        None if arguments.prove => Fault::ALL.to_vec(),
+        None => Vec::new(),
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut options = Options::new(soma);
+    options.seed = arguments.seed.unwrap_or(now.as_secs());
+    options.conversations = arguments.conversations;
+    options.time_max = Duration::from_secs(arguments.minutes.saturating_mul(60));
+    options.progress = true;
+    if faults.is_empty() {
+        options.kills = arguments.kills;
+        let report = run(&options).await;
+        print(&report);
+        return if report.kept() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let mut unnoticed = Vec::new();
+    options.kills = arguments.kills.min(KILLS_TO_PROVE);
+    for fault in faults {
+        options.fault = Some(fault);
+        let report = run(&options).await;
+        print(&report);
+        if !report.broke(fault.breaks()) {
+            unnoticed.push(fault.as_str());
+        }
+    }
+    if unnoticed.is_empty() {
+        println!("every promise that was broken on purpose was seen broken");
+        return ExitCode::SUCCESS;
+    }
+    println!("not noticed: {}", unnoticed.join(", "));
+    ExitCode::FAILURE
+}
+
+fn print(report: &Report) {
+    println!("{report}");
+    println!("{}", serde_json::to_string(report).expect("a report is JSON"));
+}

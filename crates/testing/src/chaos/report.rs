@@ -1,0 +1,143 @@
+//! What chaos found: figures and violations, for people and for machines.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use serde::Serialize;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Promise {
+    /// What was accepted is there, once.
+    Accepted,
+    /// Every run ends, and as it should.
+    Ended,
+    /// The answer is the scripted one.
+    Answer,
+    /// The tool calls are the scripted ones, each with one result.
+    Calls,
+    Repeatable,
+    Transactional,
+    Idempotent,
+    AtMostOnce,
+    /// No more outcomes are unknown than kills fell inside such calls.
+    Unknown,
+    Budget,
+    Events,
+    /// The program ends only when it is killed or asked to, and panics nowhere.
+    Program,
+    Database,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Violation {
+    pub promise: Promise,
+    pub what: String,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    pub seed: u64,
+    pub fault: Option<&'static str>,
+    pub kills: u64,
+    /// Kills by where they fell.
+    pub places: BTreeMap<String, u64>,
+    /// Kills that were to fall at a failpoint which was not passed in time, and fell at random instead.
+    pub unreached: u64,
+    pub turns: u64,
+    pub completed: u64,
+    pub cancelled: u64,
+    /// Requests that were sent again after their connection broke.
+    pub sent_again: u64,
+    /// Streams that were taken up where they broke.
+    pub reconnects: u64,
+    /// Events that followers got.
+    pub events: u64,
+    /// Calls by class and status; a call without a result is `none`.
+    pub calls: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Effects that really happened, by class.
+    pub effects: BTreeMap<String, u64>,
+    /// At most once calls whose outcome is unknown.
+    pub unknown: u64,
+    /// The same calls as kills cut them off, each as often as one did.
+    pub cut_off: u64,
+    pub cost_micros: i64,
+    /// From a kill to the next time the program was ready.
+    pub recovery_median_ms: u128,
+    pub recovery_max_ms: u128,
+    /// From the last start to the last run's end.
+    pub settled_ms: u128,
+    pub duration_s: u64,
+    pub violations: Vec<Violation>,
+    /// Violations beyond those that are listed.
+    pub more_violations: u64,
+}
+
+impl Report {
+    pub(super) fn recovered(&mut self, mut times: Vec<Duration>) {
+        times.sort_unstable();
+        self.recovery_median_ms = times.get(times.len() / 2).map_or(0, Duration::as_millis);
+        self.recovery_max_ms = times.last().map_or(0, Duration::as_millis);
+    }
+
+    #[must_use]
+    pub fn kept(&self) -> bool {
+        self.violations.is_empty()
+    }
+
+    #[must_use]
+    pub fn broke(&self, promises: &[Promise]) -> bool {
+        self.violations.iter().any(|violation| promises.contains(&violation.promise))
+    }
+
+    /// How often each promise was broken.
+    #[must_use]
+    pub fn broken(&self) -> BTreeMap<Promise, u64> {
+        let mut broken = BTreeMap::new();
+        for violation in &self.violations {
+            *broken.entry(violation.promise).or_default() += 1;
+        }
+        broken
+    }
+}
+
+/// Violations that are printed in full.
+const PRINTED: usize = 20;
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fault = self.fault.map(|fault| format!(", with the fault {fault}")).unwrap_or_default();
+        writeln!(f, "chaos: seed {}{fault}: {} kills in {} s", self.seed, self.kills, self.duration_s)?;
+        for (place, kills) in &self.places {
+            writeln!(f, "  {place:<24} {kills:>6}")?;
+        }
+        if self.unreached > 0 {
+            writeln!(f, "  {} more failpoints were not passed in time", self.unreached)?;
+        }
+        let Self { turns, completed, cancelled, sent_again, reconnects, events, .. } = self;
+        writeln!(f, "turns {turns}: {completed} completed, {cancelled} cancelled")?;
+        writeln!(
+            f,
+            "requests sent again {sent_again}; streams taken up again {reconnects}; events {events}"
+        )?;
+        for (class, statuses) in &self.calls {
+            let effects = self.effects.get(class).copied().unwrap_or(0);
+            let statuses: Vec<String> =
+                statuses.iter().map(|(name, count)| format!("{name} {count}")).collect();
+            writeln!(f, "  {class:<16} {effects:>6} effects; calls: {}", statuses.join(", "))?;
+        }
+        writeln!(f, "unknown outcomes {} of at most {}", self.unknown, self.cut_off)?;
+        writeln!(f, "spent {} millionths of a dollar", self.cost_micros)?;
+        writeln!(
+            f,
+            "ready again after a kill: median {} ms, at most {} ms; all runs ended {} ms after the last start",
+            self.recovery_median_ms, self.recovery_max_ms, self.settled_ms
+        )?;
+        for violation in self.violations.iter().take(PRINTED) {
+            writeln!(f, "BROKEN {:?}: {}", violation.promise, violation.what)?;
+        }
+        match self.violations.len() as u64 + self.more_violations {
+            0 => write!(f, "every promise was kept"),
+            many => write!(f, "{many} violations: {:?}", self.broken()),
+        }
+    }
+}
