@@ -78,9 +78,12 @@ impl<H: Host> Hosted<H> {
                 );
             }
         };
-        let workflow = AssertUnwindSafe(H::run(OnTemporal::new(context.clone(), run))).catch_unwind().await;
+        let workflow = AssertUnwindSafe(H::run(OnTemporal::new(context.clone(), run))).catch_unwind();
+        // The SDK's own `join_all` lets what is within it wake itself, as `futures::join_all` does; a waker from
+        // elsewhere still fails the workflow.
+        let outcome = temporalio_workflow::join_all([workflow]).await.pop().unwrap_or(Ok(Ok(())));
         let outcome =
-            workflow.unwrap_or_else(|_| Err(StepError::failed("panicked", "the workflow's code panicked")));
+            outcome.unwrap_or_else(|_| Err(StepError::failed("panicked", "the workflow's code panicked")));
         // A run that nobody is told of would hang for ever: this goes on until it is done, though the run is cancelled.
         let options = ActivityOptions::with_start_to_close_timeout(activity::ENDED_TIMEOUT)
             .heartbeat_timeout(activity::HEARTBEAT_TIMEOUT)

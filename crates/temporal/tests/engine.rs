@@ -246,33 +246,50 @@ impl OwnServer {
 
 impl Drop for OwnServer {
     fn drop(&mut self) {
-        self.down();
+        engines(&["down", "temporal", "--name", &self.name, "--forget"]);
     }
 }
 
 #[tokio::test]
 async fn runs_go_on_after_the_server_was_away() {
+    let t0 = std::time::Instant::now();
     let folder = tempfile::tempdir().expect("a folder");
+    eprintln!("T1 {:?}", t0.elapsed());
     let file = folder.path().join("temporal.db").to_str().expect("text").to_owned();
+    eprintln!("T2 {:?}", t0.elapsed());
     let server = OwnServer { name: format!("test-{}", std::process::id()), file };
+    eprintln!("T3 {:?}", t0.elapsed());
     let mut harness = OnServer::at(server.up()).await;
+    eprintln!("T4 {:?}", t0.elapsed());
     let run = harness.world.run(Scenario::Gated).await;
+    eprintln!("T5 {:?}", t0.elapsed());
     harness.start(run).await;
+    eprintln!("T6 {:?}", t0.elapsed());
     harness.world.seen(run, "gate begun", 1).await;
+    eprintln!("T7 {:?}", t0.elapsed());
 
     server.down();
+    eprintln!("T8 {:?}", t0.elapsed());
     let answer = harness.engine.ready().await;
+    eprintln!("T9 {:?}", t0.elapsed());
     assert!(matches!(answer, Err(EngineError::Unavailable(_))), "{answer:?}");
+    eprintln!("T10 {:?}", t0.elapsed());
     // The step ends while there is no server to tell.
     harness.world.open_gate(run, "gate").await;
+    eprintln!("T11 {:?}", t0.elapsed());
     until("the step's end", || async { (harness.world.state(run, 2).await.as_deref() == Some("completed")).then_some(()) })
         .await;
     assert_eq!(server.up(), harness.config.address);
+    eprintln!("T12 {:?}", t0.elapsed());
 
     assert_eq!(harness.outcome(run).await, Ok(()));
+    eprintln!("T13 {:?}", t0.elapsed());
     assert_eq!(harness.world.effects(run, "gate begun").await.len(), 1, "its result was in the ledger");
+    eprintln!("T14 {:?}", t0.elapsed());
     assert_eq!(harness.world.effects(run, "after").await.len(), 1);
+    eprintln!("T15 {:?}", t0.elapsed());
     harness.engine.ready().await.expect("the same engine finds the server again");
+    eprintln!("T16 {:?}", t0.elapsed());
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ use super::{
 };
 use crate::{App, identity::Authenticated};
 
+const EXPECTED_EVENT: &str = "expected the id of an event of this run";
+
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
@@ -264,9 +266,12 @@ async fn events(
             .ok()
             .and_then(|text| text.parse::<i64>().ok())
             .filter(|sequence| *sequence >= 0)
-            .ok_or_else(|| Problem::invalid("Last-Event-ID", "expected the id of an event of this run"))?,
+            .ok_or_else(|| Problem::invalid("Last-Event-ID", EXPECTED_EVENT))?,
     };
     let run = service::get_run(&app, &caller, run_id(&id)?).await?;
+    if after > service::last_event(&app, run.id).await? {
+        return Err(Problem::invalid("Last-Event-ID", EXPECTED_EVENT));
+    }
     let over = run.state.is_final();
     Ok(stream::events(app, run.id, after, over))
 }

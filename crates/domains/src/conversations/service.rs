@@ -208,6 +208,11 @@ pub(super) async fn get_run(app: &App, caller: &Caller, id: RunId) -> Result<Run
     store::runs::find_in(app.database.read(), caller.tenant, id).await?.ok_or(Error::NotFound)
 }
 
+/// The number of a run's last event so far, 0 when there is none.
+pub(super) async fn last_event(app: &App, run: RunId) -> Result<i64, Error> {
+    Ok(store::events::last(app.database.read(), run).await?)
+}
+
 /// Asks a run to stop. One that waits is over at once; one that has ended stays as it is.
 pub(super) async fn cancel_run(app: &App, caller: &Caller, id: RunId) -> Result<Run, Error> {
     let permit = authority::require(app, caller, "conversation:update", Resource::new("run", id)).await?;

@@ -140,17 +140,10 @@ impl Ledger {
     }
 
     pub(super) async fn load(&self, run: RunId) -> Result<HashMap<u32, Recorded>, StepError> {
-        // With the ledger off (a fault switch) nothing is remembered, and effects are repeated.
-        if crate::faults::broken("ledger_off") {
-            return Ok(HashMap::new());
-        }
         Ok(store::of_run(self.database.read(), run).await?.into_iter().collect())
     }
 
     pub(super) async fn lookup(&self, run: RunId, ordinal: u32) -> Result<Option<Recorded>, StepError> {
-        if crate::faults::broken("ledger_off") {
-            return Ok(None);
-        }
         Ok(store::one(self.database.read(), run, ordinal).await?)
     }
 
@@ -169,19 +162,17 @@ impl Ledger {
             .write(move |tx| {
                 Box::pin(async move {
                     let earlier = store::one(tx, key.run, key.ordinal).await?;
+                    // With the ledger off (a fault switch) effects are repeated.
                     let forget = crate::faults::broken("ledger_off");
                     let (begun, attempt) = match earlier {
                         None => (Begun::Fresh, 1),
-                        Some(row) if row.state == State::Started || forget => {
+                        Some(row) if row.state == State::Started => {
                             row.same_as(&key)?;
                             let lost = effect == Effect::AtMostOnce && !forget;
                             (if lost { Begun::Lost } else { Begun::Again }, row.attempt + 1)
                         }
                         Some(_) => return Err(StepError::Superseded),
                     };
-                    if forget {
-                        store::forget(tx, &key).await?;
-                    }
                     if !store::start(tx, &key, effect, attempt, &owner, unix_ms()).await? {
                         return Err(StepError::Superseded);
                     }
@@ -229,11 +220,11 @@ impl Ledger {
         self.database
             .write(move |tx| {
                 Box::pin(async move {
-                    if crate::faults::broken("ledger_off") {
-                        store::forget(tx, &key).await?;
-                    }
                     if !store::finish(tx, &key, attempt, &owner, state, &result, unix_ms()).await? {
                         return Err(StepError::Superseded);
+                    }
+                    if crate::faults::broken("ledger_off") {
+                        store::forget(tx, &key).await?;
                     }
                     change(tx).await
                 })

@@ -145,9 +145,9 @@ pub(super) async fn owns(tx: &Tx, key: &Key, attempt: i64) -> Result<bool, Error
     Ok(row.is_some_and(|row| row.state == State::Started && row.attempt == attempt))
 }
 
-/// For the fault switch `ledger_off`: drops the row, as if it had never been.
+/// For the fault switch `ledger_off`: drops the row of a step that has effects, as if it had never been.
 pub(super) async fn forget(tx: &Tx, key: &Key) -> Result<(), Error> {
-    let sql = "DELETE FROM steps WHERE run_id = $1 AND ordinal = $2";
+    let sql = "DELETE FROM steps WHERE run_id = $1 AND ordinal = $2 AND effect <> 'repeatable'";
     tx.run(sql, params![key.run.to_string(), i64::from(key.ordinal)]).await?;
     Ok(())
 }

@@ -48,6 +48,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             }
         })?;
         reader.end().map_err(|error| bad(format!("The body has more after its JSON: {error}.")))?;
+        // serde takes a list for a struct, by position; no client means that.
+        if !text.trim_start().starts_with('{') {
+            return Err(Problem::invalid("body", "expected a JSON object"));
+        }
         Ok(Self { value, hash: hex::encode(Sha256::digest(&bytes)) })
     }
 }

@@ -101,7 +101,7 @@ async fn talk(shared: Arc<Shared>, mut random: Random) {
             Err(refused) => {
                 shared
                     .api
-                    .violated(Promise::Accepted, format!("a conversation could not begin: {refused:?}"));
+                    .violated(Promise::Requests, format!("a conversation could not begin: {refused:?}"));
                 tokio::time::sleep(Duration::from_millis(PAUSE_BELOW_MS)).await;
             }
         }
@@ -129,7 +129,7 @@ async fn say(shared: &Arc<Shared>, conversation: &str, random: &mut Random) {
             Err(refused) => {
                 let what =
                     format!("message {number} to conversation {conversation} was refused: {refused:?}");
-                shared.api.violated(Promise::Accepted, what);
+                shared.api.violated(Promise::Requests, what);
                 return;
             }
         };
@@ -172,7 +172,7 @@ fn follow(shared: &Arc<Shared>, turn: Arc<Turn>, random: &mut Random) {
                 Ok(state) => turn.said_cancelled.store(state == "cancelled", Ordering::SeqCst),
                 Err(refused) => {
                     let what = format!("run {} can't be cancelled: {refused:?}", turn.run);
-                    api.violated(Promise::Accepted, what);
+                    api.violated(Promise::Requests, what);
                 }
             }
         });

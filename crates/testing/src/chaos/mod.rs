@@ -74,7 +74,7 @@ impl Fault {
     #[must_use]
     pub fn breaks(self) -> &'static [Promise] {
         match self {
-            Self::LedgerOff => &[Promise::AtMostOnce, Promise::Transactional],
+            Self::LedgerOff => &[Promise::AtMostOnce],
             Self::AckEarly => &[Promise::Accepted],
         }
     }

@@ -9,6 +9,8 @@ use serde::Serialize;
 pub enum Promise {
     /// What was accepted is there, once.
     Accepted,
+    /// A right request is not refused.
+    Requests,
     /// Every run ends, and as it should.
     Ended,
     /// The answer is the scripted one.
@@ -100,8 +102,8 @@ impl Report {
     }
 }
 
-/// Violations that are printed in full.
-const PRINTED: usize = 20;
+/// Violations of one promise that are printed in full.
+const PRINTED: usize = 4;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -132,8 +134,11 @@ impl fmt::Display for Report {
             "ready again after a kill: median {} ms, at most {} ms; all runs ended {} ms after the last start",
             self.recovery_median_ms, self.recovery_max_ms, self.settled_ms
         )?;
-        for violation in self.violations.iter().take(PRINTED) {
-            writeln!(f, "BROKEN {:?}: {}", violation.promise, violation.what)?;
+        for promise in self.broken().keys() {
+            let whats = self.violations.iter().filter(|violation| violation.promise == *promise);
+            for violation in whats.take(PRINTED) {
+                writeln!(f, "BROKEN {promise:?}: {}", violation.what)?;
+            }
         }
         match self.violations.len() as u64 + self.more_violations {
             0 => write!(f, "every promise was kept"),

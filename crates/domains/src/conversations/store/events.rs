@@ -26,6 +26,12 @@ pub(in super::super) async fn append(
     Ok(())
 }
 
+/// The last event's number, 0 when there is none.
+pub(in super::super) async fn last(connection: &impl Sql, run: RunId) -> Result<i64, Error> {
+    let sql = "SELECT COALESCE(MAX(sequence), 0) AS last FROM run_events WHERE run_id = $1";
+    connection.one(sql, params![run]).await?.map_or(Ok(0), |row| row.int("last"))
+}
+
 pub(in super::super) async fn after(
     connection: &impl Sql,
     run: RunId,

@@ -110,3 +110,80 @@ impl<'a> Follow<'a> {
         Ok(first.then_some(Happening::Lost(reason)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use axum::{
+        Router,
+        http::{HeaderMap, StatusCode},
+        response::{IntoResponse, Response},
+        routing::get,
+    };
+    use secrecy::SecretString;
+    use serde_json::json;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const EVENTS: i64 = 6;
+
+    fn event(sequence: i64) -> String {
+        let data = if sequence == EVENTS {
+            json!({ "type": "run.done", "payload": { "status": "completed", "usage": { "input_tokens": 0, "output_tokens": 0 } } })
+        } else {
+            json!({ "type": "chat.delta", "payload": { "response_id": "r:0", "delta": sequence.to_string() } })
+        };
+        format!("id: {sequence}\ndata: {data}\n\n")
+    }
+
+    /// Ends each answer after two events; answers 503 in between; once sends again what the client has.
+    fn answer(call: usize, after: i64) -> Response {
+        let upto = (after + 2).min(EVENTS);
+        match call {
+            1 => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+            2 => (1..=upto).map(event).collect::<String>().into_response(),
+            _ => (after + 1..=upto).map(event).collect::<String>().into_response(),
+        }
+    }
+
+    #[tokio::test]
+    async fn over_a_connection_that_breaks_each_event_comes_once() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let serve = move |headers: HeaderMap| {
+            let call = calls.fetch_add(1, Ordering::SeqCst);
+            let after = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
+            async move { answer(call, after.unwrap_or(0)) }
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let router = Router::new().route("/api/v2/runs/{id}/events", get(serve));
+        tokio::spawn(axum::serve(listener, router).into_future());
+
+        let client = Client::new(&base, SecretString::from("key")).unwrap();
+        let mut follow = Follow::new(&client, RunId::new(), 0);
+        let mut told = Vec::new();
+        while let Some(happening) = follow.next().await.unwrap() {
+            told.push(match happening {
+                Happening::Event(event) => event.sequence.to_string(),
+                Happening::Lost(_) => "lost".to_owned(),
+                Happening::Resumed => "resumed".to_owned(),
+            });
+        }
+        assert_eq!(told, ["1", "2", "lost", "resumed", "3", "4", "lost", "resumed", "5", "6"]);
+    }
+
+    #[tokio::test]
+    async fn a_run_that_is_not_there_is_not_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(axum::serve(listener, Router::new()).into_future());
+        let client = Client::new(&base, SecretString::from("key")).unwrap();
+        let gone = Follow::new(&client, RunId::new(), 0).next().await;
+        assert!(matches!(gone, Err(Error::Refused { status: 404, .. })));
+    }
+}

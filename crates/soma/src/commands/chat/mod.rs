@@ -15,11 +15,12 @@ mod tell;
 pub mod text;
 mod turn;
 
-use std::process::ExitCode;
+use std::{pin::pin, process::ExitCode, time::Duration};
 
 use contracts::ConversationId;
 use platform::config;
 use secrecy::SecretString;
+use tokio::time::timeout;
 use url::Url;
 
 use super::{Failure, environment};
@@ -29,6 +30,8 @@ use turn::Interrupts;
 
 /// Columns of an output that is no terminal.
 const COLUMNS: usize = 100;
+/// How long the first call may take before the user is told that it does.
+const SILENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -59,7 +62,7 @@ struct Begun {
 pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let client = client(arguments.url.as_deref())?;
     let message = arguments.once.as_deref().map(once::message).transpose()?;
-    let mut begun = begin(&client, &arguments).await.map_err(|error| Failure::Failed(advice(&error)))?;
+    let mut begun = patiently(begin(&client, &arguments)).await?;
     let interrupts = Interrupts::start().map_err(Failure::failed)?;
     let ended = match message {
         Some(message) => {
@@ -87,6 +90,19 @@ fn client(url: Option<&str>) -> Result<Client, Failure> {
         )
     })?;
     Client::new(&base, key).map_err(|error| fault(error.to_string()))
+}
+
+/// Says so when the first answer takes long: the calls behind it are being made again.
+async fn patiently<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+    let mut call = pin!(call);
+    let answered = match timeout(SILENCE, &mut call).await {
+        Ok(answered) => answered,
+        Err(_) => {
+            eprintln!("the server does not answer yet; trying for some seconds …");
+            call.await
+        }
+    };
+    answered.map_err(|error| Failure::Failed(advice(&error)))
 }
 
 async fn begin(client: &Client, arguments: &Arguments) -> Result<Begun, Error> {

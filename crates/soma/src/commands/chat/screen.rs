@@ -39,7 +39,8 @@ impl Screen {
     /// For a single answer: what was printed into a pipe can't be taken back, so there it waits for its end.
     pub fn once() -> Self {
         let mode = if io::stdout().is_terminal() { Mode::Stream } else { Mode::Hold };
-        Self { mode, mid_line: false, colours: io::stderr().is_terminal() }
+        let colours = io::stdout().is_terminal() && io::stderr().is_terminal();
+        Self { mode, mid_line: false, colours }
     }
 
     pub fn show(&mut self, pieces: &[Piece]) -> io::Result<()> {

@@ -68,7 +68,7 @@ impl Teller {
             }
             Frame::Reset(reset) => {
                 if self.speaking.take_if(|speaking| *speaking == reset.response_id).is_some() {
-                    let note = "the answer was cut off and starts over; what stands above is void";
+                    let note = "the answer was cut off; it starts over";
                     return vec![Piece::Break, loud(note)];
                 }
                 vec![quiet("the model is asked again")]
@@ -181,12 +181,12 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_was_cut_off_is_called_void_and_told_anew() {
+    fn an_answer_that_was_cut_off_is_told_anew() {
         let reset = Frame::Reset(Response { response_id: "r:1".into() });
         let done = Frame::Done(Done { response_id: "r:1".into(), content: "Hello".into() });
         let (teller, told) = tell(&[delta("r:1", "Hel"), reset.clone(), delta("r:1", "Hello"), done]);
-        let void = loud("the answer was cut off and starts over; what stands above is void");
-        assert_eq!(told, [said("Hel"), Piece::Break, void, said("Hello"), Piece::Break]);
+        let over = loud("the answer was cut off; it starts over");
+        assert_eq!(told, [said("Hel"), Piece::Break, over, said("Hello"), Piece::Break]);
         assert_eq!(teller.answer(), Some("Hello"));
 
         // Nothing of this answer was shown, so nothing is taken back.

@@ -61,7 +61,7 @@ pub async fn show(
         tokio::select! {
             () = interrupts.next() => {
                 if cancelling {
-                    screen.note(Tone::Loud, "left; the run is stopped as soon as the server can")?;
+                    screen.note(Tone::Loud, "left without waiting")?;
                     return Ok(Ended::Left);
                 }
                 cancelling = true;
@@ -71,8 +71,8 @@ pub async fn show(
             Some(answered) = &mut cancel, if cancelling => {
                 cancel = None.into();
                 if let Err(error) = answered {
-                    screen.note(Tone::Loud, &format!("it could not be cancelled: {error}"))?;
-                    cancelling = false;
+                    let note = format!("it could not be cancelled: {error} (Ctrl-C again leaves)");
+                    screen.note(Tone::Loud, &note)?;
                 }
             }
             happening = follow.next() => match happening? {
