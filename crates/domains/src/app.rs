@@ -74,11 +74,7 @@ impl App {
     /// Opens the database and loads the policy. The schema must be up to date.
     pub async fn build(parts: Parts) -> Result<Arc<Self>, BuildError> {
         let Parts { config, model, sandbox, metrics } = parts;
-        let database = open_database(&config).await?;
-        let pending = database::pending::<crate::Migrator>(&database).await?;
-        if !pending.is_empty() {
-            return Err(BuildError::Schema(pending.join(", ")));
-        }
+        let database = open_migrated_database(&config).await?;
         let look_again = match config.workflows.choice {
             WorkflowChoice::Embedded => LOOK_AGAIN_ALONE,
             WorkflowChoice::Temporal(_) => LOOK_AGAIN_SHARED,
@@ -118,6 +114,13 @@ pub async fn open_database(config: &Config) -> Result<Database, BuildError> {
         private_folder(folder).map_err(|error| BuildError::Folder(folder.to_owned(), error))?;
     }
     Ok(Database::open(config.database.clone()).await?)
+}
+
+/// The same, and makes sure that its schema is up to date.
+pub async fn open_migrated_database(config: &Config) -> Result<Database, BuildError> {
+    let database = open_database(config).await?;
+    let pending = database::pending::<crate::Migrator>(&database).await?;
+    if pending.is_empty() { Ok(database) } else { Err(BuildError::Schema(pending.join(", "))) }
 }
 
 /// Makes a folder that only this user may enter.

@@ -1,6 +1,14 @@
 //! Steps as activities.
 
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    marker::PhantomData,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use contracts::RunId;
 use futures::future::BoxFuture;
@@ -48,6 +56,10 @@ pub(crate) struct Implementer<W> {
     pub ledger: Ledger,
     /// Fires when the worker waits for its steps no longer.
     pub halt: CancellationToken,
+    /// Steps until the worker is to be replaced.
+    pub left: AtomicU64,
+    /// Fires when it is.
+    pub retire: CancellationToken,
 }
 
 impl<W> fmt::Debug for Implementer<W> {
@@ -138,6 +150,9 @@ impl<W: Send + Sync + 'static> Implementer<W> {
         context: &ActivityContext,
         step: S,
     ) -> Result<Answer<S::Output>, ActivityError> {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.retire.cancel();
+        }
         let run = run_of(context)?;
         let id = context.info().activity_id.as_str();
         let closing = id.ends_with(CLOSING);

@@ -76,13 +76,17 @@ impl TemporalEngine {
     }
 
     async fn client(&self) -> Result<Client, EngineError> {
-        let mut client = self.client.lock().await;
-        if let Some(client) = &*client {
-            return Ok(client.clone());
-        }
-        // Once made, a connection mends itself.
-        let made = self.config.connect().await.map_err(unavailable)?;
-        Ok(client.insert(made).clone())
+        // The bound is around the lock too: who waits behind others must not wait for each of them.
+        bounded(async {
+            let mut client = self.client.lock().await;
+            if let Some(client) = &*client {
+                return Ok(client.clone());
+            }
+            // Once made, a connection mends itself.
+            let made = self.config.connect().await.map_err(unavailable)?;
+            Ok(client.insert(made).clone())
+        })
+        .await?
     }
 
     async fn handle(&self, run: RunId) -> Result<WorkflowHandle<Client, UntypedWorkflow>, EngineError> {

@@ -73,9 +73,11 @@ impl<H: Host> Hosted<H> {
         let run = match context.workflow_id().parse() {
             Ok(run) => run,
             Err(_) => {
-                return Err(
-                    failure::as_failure(StepError::failed("run_id", "the workflow's id is no run's")).into()
-                );
+                return Err(failure::as_failure(StepError::failed(
+                    "run_id",
+                    "the workflow's id is no run's",
+                ))
+                .into());
             }
         };
         let workflow = AssertUnwindSafe(H::run(OnTemporal::new(context.clone(), run))).catch_unwind();

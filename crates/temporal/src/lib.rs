@@ -19,7 +19,7 @@ pub use connection::Config;
 pub use context::OnTemporal;
 pub use engine::{Fate, TemporalEngine};
 pub use host::{Host, Steps};
-pub use worker::{Error, run_worker};
+pub use worker::{Error, run_worker, run_worker_for};
 
 #[doc(hidden)]
 pub mod private {

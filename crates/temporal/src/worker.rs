@@ -1,6 +1,10 @@
 //! The worker's side: polls the queue and does what it gets.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use platform::durable::Ledger;
 use temporalio_client::Client;
@@ -12,7 +16,7 @@ use temporalio_sdk::{
         worker_tuner::{FixedSizeSlotSupplier, TunerHolder},
     },
 };
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::{runtime::Handle, sync::oneshot, task::JoinSet, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
@@ -32,6 +36,9 @@ const STICKY_WAIT: Duration = Duration::from_secs(5);
 const WORKFLOWS_KEPT: usize = 500;
 /// What the server's histories call this build. Code that no longer fits a history fails it, whatever this says.
 const BUILD: &str = "1";
+/// Steps after which an inner worker is replaced: SDK 1.1 keeps a few hundred bytes of each for as long as it lives
+/// (`task_tokens_to_cancels` only grows), so this bounds the loss to some tens of megabytes.
+const LIFE_STEPS: u64 = 100_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -49,22 +56,37 @@ pub async fn run_worker<H: Host>(
     stop: CancellationToken,
     concurrency: usize,
 ) -> Result<(), Error> {
+    run_worker_for::<H>(config, worker, ledger, stop, concurrency, LIFE_STEPS).await
+}
+
+/// [`run_worker`] whose inner worker is replaced after `life` steps, for tests.
+#[doc(hidden)]
+pub async fn run_worker_for<H: Host>(
+    config: Config,
+    worker: Arc<H::Worker>,
+    ledger: Ledger,
+    stop: CancellationToken,
+    concurrency: usize,
+    life: u64,
+) -> Result<(), Error> {
+    let host = Hosting { config, worker, ledger, stop: stop.clone(), concurrency, life };
+    let mut retired = JoinSet::new();
     let mut backoff = BACKOFF_MIN;
     while !stop.is_cancelled() {
-        let started = tokio::time::Instant::now();
-        match config.connect().await {
+        let started = Instant::now();
+        match host.config.connect().await {
             Ok(client) => {
-                let thread = Thread::start::<H>(&config, client, &worker, &ledger, &stop, concurrency)?;
-                match thread.done().await {
-                    Ok(()) => {}
-                    Err(Ran::Setup(error)) => return Err(Error::Setup(error)),
-                    Err(Ran::Failed(error)) => {
-                        tracing::error!(error, "the workflow worker failed and is started anew")
+                let mut thread = host.start::<H>(client)?;
+                tokio::select! {
+                    ran = &mut thread.done => failed(ran)?,
+                    () = thread.retire.cancelled() => {
+                        retired.spawn(async move { failed((&mut thread.done).await) });
+                        continue;
                     }
                 }
             }
             Err(error) => {
-                tracing::error!(%error, address = config.address, "the workflow server can't be reached")
+                tracing::error!(%error, address = host.config.address, "the workflow server can't be reached");
             }
         }
         if started.elapsed() > BACKOFF_MAX {
@@ -76,6 +98,19 @@ pub async fn run_worker<H: Host>(
         }
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
+    retired.join_all().await.into_iter().collect()
+}
+
+/// Logs what a thread failed with; an `Err` is a failure that a new one would have too.
+fn failed(ran: Result<Result<(), Ran>, oneshot::error::RecvError>) -> Result<(), Error> {
+    match ran {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(Ran::Setup(error))) => return Err(Error::Setup(error)),
+        Ok(Err(Ran::Failed(error))) => {
+            tracing::error!(error, "the workflow worker failed and is started anew")
+        }
+        Err(_) => tracing::error!("the workflow worker's thread panicked and is started anew"),
+    }
     Ok(())
 }
 
@@ -84,39 +119,45 @@ enum Ran {
     Failed(String),
 }
 
+/// What each inner worker is made of.
+struct Hosting<W> {
+    config: Config,
+    worker: Arc<W>,
+    ledger: Ledger,
+    stop: CancellationToken,
+    concurrency: usize,
+    life: u64,
+}
+
 /// Workflows are not `Send`, so they have a thread; steps run on the caller's runtime.
 struct Thread {
     done: oneshot::Receiver<Result<(), Ran>>,
+    /// Fires when the thread takes nothing more, and another is to be started.
+    retire: CancellationToken,
     /// Ends the thread if nobody waits for it any more.
     _stop: DropGuard,
 }
 
-impl Thread {
-    fn start<H: Host>(
-        config: &Config,
-        client: Client,
-        worker: &Arc<H::Worker>,
-        ledger: &Ledger,
-        stop: &CancellationToken,
-        concurrency: usize,
-    ) -> Result<Self, Error> {
-        let stop = stop.child_token();
-        let halt = CancellationToken::new();
-        let implementer =
-            Arc::new(Implementer { worker: Arc::clone(worker), ledger: ledger.clone(), halt: halt.clone() });
-        let options = options::<H>(config, implementer, concurrency).map_err(Error::Setup)?;
+impl<W: Send + Sync + 'static> Hosting<W> {
+    fn start<H: Host<Worker = W>>(&self, client: Client) -> Result<Thread, Error> {
+        let stop = self.stop.child_token();
+        let implementer = Arc::new(Implementer {
+            worker: Arc::clone(&self.worker),
+            ledger: self.ledger.clone(),
+            halt: CancellationToken::new(),
+            left: AtomicU64::new(self.life),
+            retire: CancellationToken::new(),
+        });
+        let (halt, retire) = (implementer.halt.clone(), implementer.retire.clone());
+        let options = options::<H>(&self.config, implementer, self.concurrency).map_err(Error::Setup)?;
         let (tell, done) = oneshot::channel();
         let handle = Handle::current();
-        let guard = stop.clone().drop_guard();
+        let thread = Thread { done, retire: retire.clone(), _stop: stop.clone().drop_guard() };
         std::thread::Builder::new()
             .name(format!("workflow-{}", H::NAME))
-            .spawn(move || drop(tell.send(handle.block_on(poll(client, options, stop, halt)))))
+            .spawn(move || drop(tell.send(handle.block_on(poll(client, options, stop, retire, halt)))))
             .map_err(|error| Error::Setup(error.to_string()))?;
-        Ok(Self { done, _stop: guard })
-    }
-
-    async fn done(self) -> Result<(), Ran> {
-        self.done.await.unwrap_or_else(|_| Err(Ran::Failed("the worker's thread panicked".to_owned())))
+        Ok(thread)
     }
 }
 
@@ -151,6 +192,7 @@ async fn poll(
     client: Client,
     options: WorkerOptions,
     stop: CancellationToken,
+    retire: CancellationToken,
     halt: CancellationToken,
 ) -> Result<(), Ran> {
     let setup = |error: String| Ran::Setup(error);
@@ -159,8 +201,13 @@ async fn poll(
     let mut worker = Worker::new(&runtime, client, options).map_err(|error| Ran::Setup(error.to_string()))?;
     let shutdown = worker.shutdown_handle();
     let draining = async {
-        stop.cancelled().await;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = retire.cancelled() => {}
+        }
         shutdown();
+        // One that retires lets its steps take their time.
+        stop.cancelled().await;
         tokio::time::sleep(DRAIN).await;
         halt.cancel();
         std::future::pending::<()>().await;

@@ -17,14 +17,16 @@ use contracts::{
 use platform::durable::StepError;
 use temporal::{Config, Fate, TemporalEngine};
 use testing::contract::{
-    Choose, Deaf, Final, Flaky, Harness, Hold, Keyed, Mark, Model, Once, Pay, Scenario, Slow, Tool, World, change_code, until,
-    workflow,
+    Choose, Deaf, Final, Flaky, Harness, Hold, Keyed, Mark, Model, Once, Pay, Scenario, Slow, Tool, World,
+    change_code, until, workflow,
 };
 use tokio_util::sync::CancellationToken;
 
 const NAME: &str = "contract";
 /// Steps at once in a worker.
 const CONCURRENCY: usize = 50;
+/// Steps after which a worker process replaces its inner worker; few enough that the longer tests see it.
+const LIFE_STEPS: u64 = 30;
 /// Bytes that the history may grow by for a call of a model and a tool.
 const ROUND_BYTES_MAX: i64 = 2048;
 
@@ -38,7 +40,8 @@ static SERVER: LazyLock<String> = LazyLock::new(|| address(&engines(&["up", "tem
 
 fn engines(arguments: &[&str]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/engines");
-    let ran = Command::new(script).args(arguments).stderr(Stdio::inherit()).output().expect("scripts/engines runs");
+    let ran =
+        Command::new(script).args(arguments).stderr(Stdio::inherit()).output().expect("scripts/engines runs");
     assert!(ran.status.success(), "scripts/engines {arguments:?}");
     String::from_utf8(ran.stdout).expect("text")
 }
@@ -67,6 +70,7 @@ impl Process {
             .env("CONTRACT_QUEUE", &config.task_queue)
             .env("CONTRACT_WORLD", world)
             .env("CONTRACT_CODE", code.to_string())
+            .env("CONTRACT_LIFE", LIFE_STEPS.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn();
@@ -107,7 +111,10 @@ async fn worker_process() {
         parent_gone.cancel();
     });
     let ledger = world.ledger();
-    temporal::run_worker::<Contract>(config, world, ledger, stop, CONCURRENCY).await.expect("the worker runs");
+    let life = variable("CONTRACT_LIFE").parse().expect("a number");
+    temporal::run_worker_for::<Contract>(config, world, ledger, stop, CONCURRENCY, life)
+        .await
+        .expect("it runs");
 }
 
 struct OnServer {
@@ -206,8 +213,24 @@ async fn histories_hold_ids_and_stay_small() {
     let few = harness.history_bytes(Scenario::Rounds(2)).await;
     let many = harness.history_bytes(Scenario::Rounds(22)).await;
     let round = (many - few) / 20;
-    println!("history: {few} bytes with 2 rounds, {round} bytes for each further round of a model and a tool");
+    println!(
+        "history: {few} bytes with 2 rounds, {round} bytes for each further round of a model and a tool"
+    );
     assert!(round <= ROUND_BYTES_MAX, "{round} bytes for a model and a tool");
+}
+
+#[tokio::test]
+async fn a_step_outlives_the_inner_worker_that_has_it() {
+    let mut harness = OnServer::new().await;
+    let long = harness.world.run(Scenario::Gated).await;
+    harness.start(long).await;
+    harness.world.seen(long, "gate begun", 1).await;
+    let busy = harness.world.run(Scenario::Rounds(u32::try_from(LIFE_STEPS).expect("small"))).await;
+    harness.start(busy).await;
+    assert_eq!(harness.outcome(busy).await, Ok(()));
+    harness.world.open_gate(long, "gate").await;
+    assert_eq!(harness.outcome(long).await, Ok(()));
+    assert_eq!(harness.world.effects(long, "gate begun").await.len(), 1);
 }
 
 #[tokio::test]
@@ -252,51 +275,38 @@ impl Drop for OwnServer {
 
 #[tokio::test]
 async fn runs_go_on_after_the_server_was_away() {
-    let t0 = std::time::Instant::now();
     let folder = tempfile::tempdir().expect("a folder");
-    eprintln!("T1 {:?}", t0.elapsed());
     let file = folder.path().join("temporal.db").to_str().expect("text").to_owned();
-    eprintln!("T2 {:?}", t0.elapsed());
     let server = OwnServer { name: format!("test-{}", std::process::id()), file };
-    eprintln!("T3 {:?}", t0.elapsed());
     let mut harness = OnServer::at(server.up()).await;
-    eprintln!("T4 {:?}", t0.elapsed());
     let run = harness.world.run(Scenario::Gated).await;
-    eprintln!("T5 {:?}", t0.elapsed());
     harness.start(run).await;
-    eprintln!("T6 {:?}", t0.elapsed());
     harness.world.seen(run, "gate begun", 1).await;
-    eprintln!("T7 {:?}", t0.elapsed());
 
     server.down();
-    eprintln!("T8 {:?}", t0.elapsed());
     let answer = harness.engine.ready().await;
-    eprintln!("T9 {:?}", t0.elapsed());
     assert!(matches!(answer, Err(EngineError::Unavailable(_))), "{answer:?}");
-    eprintln!("T10 {:?}", t0.elapsed());
     // The step ends while there is no server to tell.
     harness.world.open_gate(run, "gate").await;
-    eprintln!("T11 {:?}", t0.elapsed());
-    until("the step's end", || async { (harness.world.state(run, 2).await.as_deref() == Some("completed")).then_some(()) })
-        .await;
+    until("the step's end", || async {
+        (harness.world.state(run, 2).await.as_deref() == Some("completed")).then_some(())
+    })
+    .await;
     assert_eq!(server.up(), harness.config.address);
-    eprintln!("T12 {:?}", t0.elapsed());
 
     assert_eq!(harness.outcome(run).await, Ok(()));
-    eprintln!("T13 {:?}", t0.elapsed());
     assert_eq!(harness.world.effects(run, "gate begun").await.len(), 1, "its result was in the ledger");
-    eprintln!("T14 {:?}", t0.elapsed());
     assert_eq!(harness.world.effects(run, "after").await.len(), 1);
-    eprintln!("T15 {:?}", t0.elapsed());
     harness.engine.ready().await.expect("the same engine finds the server again");
-    eprintln!("T16 {:?}", t0.elapsed());
 }
 
 #[tokio::test]
 async fn a_server_that_is_away_is_an_error_and_no_hang() {
     let nobody = Config { address: "127.0.0.1:1".to_owned(), ..config("none") };
     let engine = TemporalEngine::new(nobody, NAME);
-    for answer in [engine.ready().await, engine.start_turn(RunId::new()).await, engine.cancel_turn(RunId::new()).await] {
+    for answer in
+        [engine.ready().await, engine.start_turn(RunId::new()).await, engine.cancel_turn(RunId::new()).await]
+    {
         assert!(matches!(answer, Err(EngineError::Unavailable(_))), "{answer:?}");
     }
 }

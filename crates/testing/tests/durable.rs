@@ -30,7 +30,8 @@ impl Embedded {
         let path = folder.path().join("world.db");
         let world = World::open(&path).await;
         let (started, cancelled) = (HashSet::new(), HashSet::new());
-        let mut new = Self { world, path, process: None, stopping: None, started, cancelled, _folder: folder };
+        let mut new =
+            Self { world, path, process: None, stopping: None, started, cancelled, _folder: folder };
         new.resume(0).await;
         new
     }
@@ -155,7 +156,8 @@ async fn a_late_attempt_cannot_complete() {
 async fn a_late_attempt_cannot_fail_the_step() {
     let folder = tempfile::tempdir().expect("a folder");
     let world = World::open(&folder.path().join("world.db")).await;
-    let (run, [late, current]) = two_attempts(&world, Doomed { name: "doomed".to_owned() }, "doomed begun").await;
+    let (run, [late, current]) =
+        two_attempts(&world, Doomed { name: "doomed".to_owned() }, "doomed begun").await;
     world.open_gate(run, "fail").await;
     assert_eq!(late.await.expect("ran"), Err(StepError::Superseded));
     world.open_gate(run, "complete").await;

@@ -4,7 +4,7 @@ use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, StatusCode},
     response::sse::{Event, Sse},
 };
@@ -14,7 +14,7 @@ use contracts::{
 };
 use futures::Stream;
 use platform::{
-    http::{Body, Page, PageQuery, PageRequest, Problem, Timestamp},
+    http::{Body, Page, PageQuery, PageRequest, Path, Problem, Timestamp},
     idempotency::{Guard, IdempotencyKey},
 };
 use serde::{Deserialize, Serialize};

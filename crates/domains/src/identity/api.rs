@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::StatusCode,
 };
 use contracts::{ApiKeyId, TenantId, UserId};
-use platform::http::{Body, Page, PageQuery, PageRequest, Problem, Timestamp};
+use platform::http::{Body, Page, PageQuery, PageRequest, Path, Problem, Timestamp};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use utoipa_axum::{router::OpenApiRouter, routes};

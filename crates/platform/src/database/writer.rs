@@ -13,6 +13,9 @@ const QUEUE_MAX: usize = 1024;
 /// Changes in one commit. More would make the first wait too long for the last.
 const BATCH_MAX: usize = 128;
 
+/// How long before the commit the fault `ack_early` answers.
+const EARLY: std::time::Duration = std::time::Duration::from_millis(10);
+
 const SAVEPOINT: &str = "SAVEPOINT change";
 const UNDO: &str = "ROLLBACK TO change";
 const KEEP: &str = "RELEASE change";
@@ -100,7 +103,7 @@ async fn commit(connection: &DatabaseConnection, batch: &mut Vec<Box<dyn Job>>) 
     let tx = connection.begin_with_options(options).await?;
     if let [only] = batch.as_mut_slice() {
         let kept = only.run(&tx).await;
-        answer_early(batch);
+        answer_early(batch).await;
         return if kept { Ok(tx.commit().await?) } else { Ok(tx.rollback().await?) };
     }
     for job in batch.iter_mut() {
@@ -110,16 +113,17 @@ async fn commit(connection: &DatabaseConnection, batch: &mut Vec<Box<dyn Job>>) 
         }
         tx.execute_unprepared(KEEP).await?;
     }
-    answer_early(batch);
+    answer_early(batch).await;
     tx.commit().await?;
     Ok(())
 }
 
-/// A broken promise for tests: whoever waits is answered before the commit.
-fn answer_early(batch: &mut Vec<Box<dyn Job>>) {
+/// A broken promise for tests: whoever waits is answered before the commit, and long enough for a kill to fall between.
+async fn answer_early(batch: &mut Vec<Box<dyn Job>>) {
     if crate::faults::broken("ack_early") {
         for job in batch.drain(..) {
             job.answer(Ok(()));
         }
+        tokio::time::sleep(EARLY).await;
     }
 }

@@ -246,7 +246,9 @@ impl<W: Send + Sync + 'static> Context<W> {
         inner.freeze_if_stopping().await;
         let value = value();
         let text = serde_json::to_string(&value).map_err(|error| StepError::failed("step_output", error))?;
-        match insist(|| inner.ledger.complete(key.clone(), 0, text.clone(), |_| Box::pin(async { Ok(()) }))).await {
+        match insist(|| inner.ledger.complete(key.clone(), 0, text.clone(), |_| Box::pin(async { Ok(()) })))
+            .await
+        {
             Ok(()) => Ok(value),
             // A write whose answer was lost came first: what it recorded holds.
             Err(StepError::Superseded) => match insist(|| inner.ledger.lookup(key.run, key.ordinal)).await? {

@@ -5,10 +5,14 @@ use axum::{
     extract::{FromRequest, Request},
     http::{StatusCode, header},
 };
+use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::{BODY_BYTES_MAX, Problem};
+
+/// How much of a body that is too large is read all the same.
+const READ_ON_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
 
 /// A request's body as `T`, and the hash of its bytes for `Idempotency-Key`.
 #[derive(Debug)]
@@ -29,10 +33,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             let detail = "Send the body as `Content-Type: application/json`.";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail));
         }
-        let bytes = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| {
-            let detail = format!("The body is larger than {BODY_BYTES_MAX} bytes, or broke off.");
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
-        })?;
+        let bytes = read(request.into_body()).await?;
         let text = std::str::from_utf8(&bytes)
             .map_err(|error| bad(format!("The body is no UTF-8 from byte {} on.", error.valid_up_to())))?;
         // serde_json stops at 128 levels, so a deep body can't exhaust the stack.
@@ -54,6 +55,28 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         }
         Ok(Self { value, hash: hex::encode(Sha256::digest(&bytes)) })
     }
+}
+
+/// Reads a body up to its bound. One that is larger is read on for a while and forgotten, since a client that still
+/// writes when the connection is closed never sees the answer.
+async fn read(body: axum::body::Body) -> Result<Vec<u8>, Problem> {
+    let mut pieces = body.into_data_stream();
+    let (mut bytes, mut length) = (Vec::new(), 0_usize);
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| bad(format!("The body broke off: {error}.")))?;
+        length += piece.len();
+        if length > READ_ON_BYTES_MAX {
+            break;
+        }
+        if length <= BODY_BYTES_MAX {
+            bytes.extend_from_slice(&piece);
+        }
+    }
+    if length <= BODY_BYTES_MAX {
+        return Ok(bytes);
+    }
+    let detail = format!("The body is larger than {BODY_BYTES_MAX} bytes.");
+    Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail))
 }
 
 fn bad(detail: String) -> Problem {

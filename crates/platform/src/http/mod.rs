@@ -3,11 +3,13 @@
 
 mod body;
 mod page;
+mod path;
 mod problem;
 mod timestamp;
 
 pub use body::Body;
 pub use page::{Page, PageQuery, PageRequest};
+pub use path::Path;
 pub use problem::{FieldError, Problem};
 pub use timestamp::Timestamp;
 

@@ -38,7 +38,7 @@ pub enum ApiKey {
 pub async fn admin(command: Admin) -> Result<ExitCode, Failure> {
     let Admin::Create { email } = command;
     let config = config()?;
-    let database = domains::open_database(&config).await.map_err(Failure::failed)?;
+    let database = domains::open_migrated_database(&config).await.map_err(Failure::failed)?;
     identity::create_admin(&database, &email).await.map_err(Failure::failed)?;
     eprintln!("{email} administers the platform and owns the default tenant");
     Ok(ExitCode::SUCCESS)
@@ -47,7 +47,7 @@ pub async fn admin(command: Admin) -> Result<ExitCode, Failure> {
 pub async fn api_key(command: ApiKey) -> Result<ExitCode, Failure> {
     let ApiKey::Create { email, scopes, lifetime, name } = command;
     let config = config()?;
-    let database = domains::open_database(&config).await.map_err(Failure::failed)?;
+    let database = domains::open_migrated_database(&config).await.map_err(Failure::failed)?;
     let new = NewKey { name, scopes, lifetime_s: lifetime };
     let key =
         identity::create_key_for_email(&config, &database, &email, new).await.map_err(Failure::failed)?;

@@ -56,6 +56,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         .await
         .map_err(|error| Failure::Failed(format!("{listen} can't be listened on: {error}")))?;
     let address = listener.local_addr().map_err(Failure::failed)?;
+    // Before anyone can know that this process is up.
+    stop_on_signal(&stop)?;
     println!("listening on http://{address}");
     tracing::info!(%address, "ready");
     serve_until_signalled(listener, router, &stop).await?;
@@ -110,7 +112,6 @@ async fn serve_until_signalled(
     router: Router,
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
-    stop_on_signal(stop)?;
     let stopped = stop.clone();
     let graceful = axum::serve(listener, router)
         .with_graceful_shutdown(async move { stopped.cancelled().await })

@@ -11,17 +11,17 @@
 
 mod harness;
 
-// mod audit_findings;
-// mod bad_input;
+mod audit_findings;
+mod bad_input;
 mod bounds;
 mod chat;
-// mod crashes;
+mod crashes;
 // mod disk;
-// mod idempotency;
+mod idempotency;
 mod interrupting;
 mod misbehaving_models;
-// mod operations;
-// mod resuming;
+mod operations;
+mod resuming;
 mod rights;
 mod tenants;
 // mod tidy;

@@ -238,7 +238,7 @@ impl Evidence {
         let key = step.map(|(run, ordinal)| format!("{run}-{ordinal}"));
         if keys.iter().any(|own| Some(own) != key.as_ref()) {
             let what = format!("{class} call {}: its step is {key:?}, its effects say {keys:?}", call.note);
-            tally.api.violated(promise, what);
+            tally.api.violated(Promise::Calls, what);
         }
         if status == "unknown" {
             tally.report.unknown += 1;

@@ -41,6 +41,8 @@ use crate::{ScriptedModel, model_server};
 
 /// How long a failpoint may not be passed, or a 202 not come, before the kill falls all the same.
 const MOMENT_MAX: Duration = Duration::from_secs(8);
+/// The same with a promise broken on purpose: few turns get far then.
+const MOMENT_BROKEN_MAX: Duration = Duration::from_secs(2);
 /// Cancelled turns in a hundred while a failpoint is waited for that only they pass.
 const CANCELS_WANTED: u64 = 60;
 /// How long all runs may take to end after the last start.
@@ -297,13 +299,14 @@ impl<'a, T: Topology> Chaos<'a, T> {
             return killed(status);
         }
         let moment = moment(Arc::clone(&self.api));
+        let moment_max = if self.options.fault.is_some() { MOMENT_BROKEN_MAX } else { MOMENT_MAX };
         tokio::select! {
             status = self.topology.ended() => {
                 ended(&self.api, status);
                 killed(status)
             }
             () = moment => true,
-            () = tokio::time::sleep(MOMENT_MAX) => false,
+            () = tokio::time::sleep(moment_max) => false,
         }
     }
 
