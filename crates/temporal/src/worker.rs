@@ -80,7 +80,7 @@ pub async fn run_worker_for<H: Host>(
                 tokio::select! {
                     ran = &mut thread.done => failed(ran)?,
                     () = thread.retire.cancelled() => {
-                        retired.spawn(async move { failed((&mut thread.done).await) });
+                        retired.spawn(thread.ended());
                         continue;
                     }
                 }
@@ -136,6 +136,12 @@ struct Thread {
     retire: CancellationToken,
     /// Ends the thread if nobody waits for it any more.
     _stop: DropGuard,
+}
+
+impl Thread {
+    async fn ended(mut self) -> Result<(), Error> {
+        failed((&mut self.done).await)
+    }
 }
 
 impl<W: Send + Sync + 'static> Hosting<W> {

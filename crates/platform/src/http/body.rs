@@ -63,7 +63,7 @@ async fn read(body: axum::body::Body) -> Result<Vec<u8>, Problem> {
     let mut pieces = body.into_data_stream();
     let (mut bytes, mut length) = (Vec::new(), 0_usize);
     while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| bad(format!("The body broke off: {error}.")))?;
+        let piece = piece.map_err(|_| bad("The body broke off.".into()))?;
         length += piece.len();
         if length > READ_ON_BYTES_MAX {
             break;
