@@ -25,10 +25,11 @@ fast:
 run *arguments:
     ./quickstart {{arguments}}
 
-# Kills the program at every failpoint and counts what really happened.
+# Kills the program at every failpoint and counts what really happened; then breaks promises, to see that it shows.
 chaos *arguments:
     cargo build {{daily}} --all-targets
     cargo run {{daily}} --bin chaos -- {{arguments}}
+    cargo run {{daily}} --bin chaos -- --prove
 
 # Measures a release build; results are printed as JSON.
 bench *arguments:

@@ -130,13 +130,14 @@ setting() {
   printf '%s' "$value"
 }
 
-# A cargo tool of exactly this version, in $SOMA_CACHE/bin. Lightly optimised: it builds in half the time.
+# A cargo tool of exactly this version, in $SOMA_CACHE/bin. Not optimised: it builds in half the time and waits for
+# cargo anyway.
 need_tool() { # crate, version, further arguments for cargo install
   local crate=$1 version=$2
   shift 2
   if [[ "$("$SOMA_CACHE/bin/$crate" --version 2>/dev/null)" == "$crate $version"* ]]; then return; fi
   say "  building $crate $version (minutes, once)"
-  CARGO_TARGET_DIR="$SOMA_CACHE/target-tools" CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off \
-    cargo install --quiet --locked --force --root "$SOMA_CACHE" --version "=$version" "$@" "$crate" >&2 || return 1
+  CARGO_TARGET_DIR="$SOMA_CACHE/target-tools" CARGO_PROFILE_DEV_DEBUG=0 \
+    cargo install --quiet --debug --locked --force --root "$SOMA_CACHE" --version "=$version" "$@" "$crate" >&2 || return 1
   rm -rf "$SOMA_CACHE/target-tools"
 }

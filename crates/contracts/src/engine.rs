@@ -17,6 +17,10 @@ pub trait WorkflowEngine: Send + Sync + std::fmt::Debug {
     /// Asks a run to stop. A run that has ended, or that the engine doesn't know, is left as it is.
     async fn cancel_turn(&self, run: RunId) -> Result<(), EngineError>;
 
+    /// Whether the engine knows that a run's workflow has ended. A run that still counts as at work then ended without
+    /// a word (an operator terminated it, or its code no longer fits its history) and is to be ended by who asks.
+    async fn is_over(&self, run: RunId) -> Result<bool, EngineError>;
+
     /// Whether runs can be started now, for readiness.
     async fn ready(&self) -> Result<(), EngineError>;
 }

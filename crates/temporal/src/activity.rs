@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use platform::durable::{self, BACKOFF_MAX, CANCEL_GRACE, Ledger, Step, StepError};
 use serde::{Deserialize, Serialize};
 use temporalio_client::{ActivityIdentifier, errors::AsyncActivityError};
-use temporalio_common::ActivityDefinition;
+use temporalio_common::{ActivityDefinition, RetryPolicy};
 use temporalio_sdk::activities::{
     ActivityContext, ActivityDefinitions, ActivityError, ActivityImplementer, ExecutableActivity,
 };
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{connection::call_options, failure};
 
 /// A worker that says nothing for this long is lost, and its step goes to another.
-pub(crate) const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(8);
+pub(crate) const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(7);
 /// How often a step says that it is alive, and hears whether it is cancelled.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(1500);
 /// Above all of a step's attempts, what an activity may take.
@@ -33,6 +33,11 @@ const ACTIVITY_MARGIN: Duration = Duration::from_secs(60);
 /// How often a silent server is asked why it ended an activity, and the wait in between.
 const WHY_ATTEMPTS_MAX: u32 = 3;
 const WHY_BACKOFF: Duration = Duration::from_secs(1);
+/// When an activity whose worker was lost is given to another. Each further loss doubles the wait.
+pub(crate) fn retry_policy() -> RetryPolicy {
+    RetryPolicy::builder().initial_interval(Duration::from_secs(1)).maximum_interval(BACKOFF_MAX).build()
+}
+
 /// Marks the activity that closes a step of a cancelled run.
 const CLOSING: char = 'c';
 

@@ -70,6 +70,7 @@ impl<H: Host> OnTemporal<H> {
         let options = ActivityOptions::with_start_to_close_timeout(activity::time_for::<S>())
             .activity_id(activity_id)
             .heartbeat_timeout(activity::HEARTBEAT_TIMEOUT)
+            .retry_policy(activity::retry_policy())
             .cancellation_type(ActivityCancellationType::WaitCancellationCompleted)
             .cancellation_token(token)
             .build();

@@ -120,6 +120,10 @@ impl WorkflowEngine for TemporalEngine {
         }
     }
 
+    async fn is_over(&self, run: RunId) -> Result<bool, EngineError> {
+        Ok(self.fate(run).await? == Fate::Closed)
+    }
+
     async fn ready(&self) -> Result<(), EngineError> {
         let mut client = self.client().await?;
         let request = DescribeNamespaceRequest { namespace: client.namespace(), ..Default::default() };

@@ -89,6 +89,7 @@ impl<H: Host> Hosted<H> {
         // A run that nobody is told of would hang for ever: this goes on until it is done, though the run is cancelled.
         let options = ActivityOptions::with_start_to_close_timeout(activity::ENDED_TIMEOUT)
             .heartbeat_timeout(activity::HEARTBEAT_TIMEOUT)
+            .retry_policy(activity::retry_policy())
             .cancellation_token(WorkflowCancellationToken::new())
             .build();
         context.execute_activity(Ended::<H::Worker>::default(), outcome.clone().err(), options).await?;

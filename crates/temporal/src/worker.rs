@@ -31,7 +31,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// A workflow's next turn waits this long for the worker that has it in memory, and then goes to any other.
-const STICKY_WAIT: Duration = Duration::from_secs(5);
+const STICKY_WAIT: Duration = Duration::from_secs(2);
 /// Workflows kept in memory.
 const WORKFLOWS_KEPT: usize = 500;
 /// What the server's histories call this build. Code that no longer fits a history fails it, whatever this says.

@@ -17,8 +17,8 @@ use contracts::{
 use platform::durable::StepError;
 use temporal::{Config, Fate, TemporalEngine};
 use testing::contract::{
-    Choose, Deaf, Final, Flaky, Harness, Hold, Keyed, Mark, Model, Once, Pay, Scenario, Slow, Tool, World,
-    change_code, until, workflow,
+    Choose, Clash, Deaf, Final, Flaky, Harness, Hold, Keyed, Mark, Model, Once, Pay, Scenario, Slow, Tool,
+    World, change_code, until, workflow,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +32,7 @@ const ROUND_BYTES_MAX: i64 = 2048;
 
 temporal::host! {
     Contract = "contract", worker World, run |context| workflow(&context),
-    steps [Choose, Mark, Hold, Deaf, Flaky, Slow, Final, Once, Keyed, Pay, Model, Tool]
+    steps [Choose, Clash, Mark, Hold, Deaf, Flaky, Slow, Final, Once, Keyed, Pay, Model, Tool]
 }
 
 /// The server that the tests share. It is left up, for the next run of them.
@@ -160,8 +160,9 @@ impl OnServer {
 }
 
 impl Harness for OnServer {
-    /// A step's worker is missed after 8 seconds, a workflow's after 5; and timers are a second late.
-    const LATE: Duration = Duration::from_secs(9);
+    /// A step's worker is missed after 7 seconds and replaced after one more, a workflow's after 2; timers are late by
+    /// up to one.
+    const LATE: Duration = Duration::from_secs(8);
 
     fn world(&self) -> &Arc<World> {
         &self.world

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use contracts::{ConversationId, RunId};
+use contracts::{ConversationId, RunId, model::Usage};
 use platform::{database::Error, durable::unix_ms};
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,14 @@ pub(super) async fn cancel(app: &App, run: RunId) {
     if let Err(error) = engine.cancel_turn(run).await {
         tracing::warn!(%run, %error, "a run could not be cancelled yet");
     }
+}
+
+async fn is_over(app: &App, run: RunId) -> bool {
+    let Some(engine) = app.engine() else { return false };
+    engine.is_over(run).await.unwrap_or_else(|error| {
+        tracing::warn!(%run, %error, "whether a run is over can't be learned yet");
+        false
+    })
 }
 
 /// Starts the oldest waiting run of a conversation, if none is at work there.
@@ -77,6 +85,10 @@ async fn pick_up(app: &App, started_before: i64) -> Result<(), Error> {
             continue;
         }
         if run.started_at.is_none_or(|at| at < started_before) {
+            if is_over(app, run.id).await {
+                fail_lost(app, run.id, "lost", "The run's workflow was ended from outside.").await;
+                continue;
+            }
             start(app, run.id).await;
             if run.state == RunState::Cancelling {
                 cancel(app, run.id).await;
@@ -97,7 +109,8 @@ pub(crate) async fn fail_lost(app: &App, run: RunId, code: &str, message: &str) 
         .write(move |tx| {
             Box::pin(async move {
                 let Some(found) = journal::find_run(tx, run).await? else { return Ok(None) };
-                models::settle_open(tx, found.tenant, found.user, run, None).await?;
+                let cost = models::settle_open(tx, found.tenant, found.user, run, None).await?;
+                journal::add_usage(tx, run, Usage::default(), cost, false).await?;
                 journal::finish(tx, run, RunState::Failed, Some((&code, &message))).await?;
                 Ok::<_, Error>(Some(found.conversation))
             })

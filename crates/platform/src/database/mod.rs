@@ -8,6 +8,8 @@
 
 mod migrate;
 mod row;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -77,7 +79,7 @@ impl Database {
         // The writer comes first: it makes the file and turns the write-ahead log on.
         let writer = connect(&path, 1, false).await?;
         let readers = connect(&path, READERS_MAX, true).await?;
-        Ok(Self { readers, writer: writer::start(writer), path })
+        Ok(Self { readers, writer: writer::start(writer, path.clone()), path })
     }
 
     #[must_use]

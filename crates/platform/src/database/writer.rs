@@ -1,8 +1,10 @@
 //! The one writer: takes changes from a queue, commits them together, then answers each.
 
+use std::path::PathBuf;
+
 use futures::future::BoxFuture;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -81,12 +83,13 @@ impl Handle {
     }
 }
 
-pub(super) fn start(connection: DatabaseConnection) -> Handle {
+pub(super) fn start(connection: DatabaseConnection, path: PathBuf) -> Handle {
     let (queue, mut waiting) = mpsc::channel::<Box<dyn Job>>(QUEUE_MAX);
+    let mut writer = Writer { path, connection: Some(connection) };
     tokio::spawn(async move {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
-            let committed = commit(&connection, &mut batch).await;
+            let committed = writer.commit(&mut batch).await;
             for job in batch.drain(..) {
                 job.answer(committed.clone());
             }
@@ -95,7 +98,38 @@ pub(super) fn start(connection: DatabaseConnection) -> Handle {
     Handle { queue }
 }
 
-async fn commit(connection: &DatabaseConnection, batch: &mut Vec<Box<dyn Job>>) -> Result<(), Error> {
+struct Writer {
+    path: PathBuf,
+    /// `None` after a failure.
+    connection: Option<DatabaseConnection>,
+}
+
+impl Writer {
+    /// After a failure the connection is given up. SQLite may have rolled back by itself (a full disk does that), which
+    /// the driver doesn't notice: it would take later changes into a transaction that nobody ever commits.
+    async fn commit(&mut self, batch: &mut Vec<Box<dyn Job>>) -> Result<(), Error> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => super::connect(&self.path, 1, false).await?,
+        };
+        match commit(&connection, batch).await {
+            Ok(()) => {
+                self.connection = Some(connection);
+                Ok(())
+            }
+            Err(error) => {
+                drop(connection.close().await);
+                // A transaction that can't be begun, ended or undone is no fault of a change in it.
+                Err(match Error::from(error) {
+                    Error::Query(cause) => Error::Stopped(cause.to_string()),
+                    other => other,
+                })
+            }
+        }
+    }
+}
+
+async fn commit(connection: &DatabaseConnection, batch: &mut Vec<Box<dyn Job>>) -> Result<(), DbErr> {
     let options = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
@@ -104,7 +138,7 @@ async fn commit(connection: &DatabaseConnection, batch: &mut Vec<Box<dyn Job>>) 
     if let [only] = batch.as_mut_slice() {
         let kept = only.run(&tx).await;
         answer_early(batch).await;
-        return if kept { Ok(tx.commit().await?) } else { Ok(tx.rollback().await?) };
+        return if kept { tx.commit().await } else { tx.rollback().await };
     }
     for job in batch.iter_mut() {
         tx.execute_unprepared(SAVEPOINT).await?;
@@ -114,8 +148,7 @@ async fn commit(connection: &DatabaseConnection, batch: &mut Vec<Box<dyn Job>>) 
         tx.execute_unprepared(KEEP).await?;
     }
     answer_early(batch).await;
-    tx.commit().await?;
-    Ok(())
+    tx.commit().await
 }
 
 /// A broken promise for tests: whoever waits is answered before the commit, and long enough for a kill to fall between.

@@ -78,7 +78,7 @@ pub enum StepError {
     /// Another attempt may succeed.
     #[error("{message}")]
     Retry { code: String, message: String },
-    /// The database did not take or give something. Tried again until it does.
+    /// The database can't be reached, or is full. Tried again until it does what it is asked.
     #[error("{message}")]
     Store { message: String },
     /// A later attempt owns the step: this one's result doesn't count.
@@ -115,7 +115,14 @@ impl StepError {
 
 impl From<database::Error> for StepError {
     fn from(error: database::Error) -> Self {
-        Self::Store { message: error.to_string() }
+        match &error {
+            database::Error::Corrupt(_) => Self::failed("database_corrupt", error),
+            // A broken constraint is broken again by the same change: trying it for ever would hang the run.
+            database::Error::Query(refused) if refused.sql_err().is_some() => {
+                Self::failed("database_constraint", error)
+            }
+            _ => Self::Store { message: error.to_string() },
+        }
     }
 }
 

@@ -1,11 +1,6 @@
 //! The audit's findings, a test or more for each row of its table: none of them can come back unseen.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    sync::Arc,
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use domains::{App, AssembleError, DOMAINS, Domain, assemble};
 use platform::config::SETTINGS;
@@ -198,7 +193,17 @@ fn finding_3_1_the_gateway_has_no_orchestrator_and_the_domains_are_these() {
     let names: Vec<&str> = DOMAINS.iter().map(|domain| domain.name).collect();
     assert_eq!(
         names,
-        ["tenants", "identity", "permissions", "agents", "models", "conversations", "tools", "audit", "operations"]
+        [
+            "tenants",
+            "identity",
+            "permissions",
+            "agents",
+            "models",
+            "conversations",
+            "tools",
+            "audit",
+            "operations"
+        ]
     );
     let paths = assemble(DOMAINS).unwrap().openapi.paths.paths;
     assert!(paths.keys().all(|path| !path.contains("orchestrat") && !path.contains("workflow")));

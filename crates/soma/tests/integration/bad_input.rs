@@ -49,7 +49,9 @@ async fn a_body_that_is_no_good_json_is_refused_with_what_is_wrong_and_stores_no
     for (what, body, status, code) in cases {
         assert_eq!(raw(&api, &path, json, body).await.problem(status), code, "{what}");
     }
-    for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("multipart/form-data")] {
+    for kind in
+        [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("multipart/form-data")]
+    {
         let reply = raw(&api, &path, kind, r#"{"content": "a"}"#).await;
         assert_eq!(reply.problem(415), "media_type", "{kind:?}");
     }
@@ -68,8 +70,10 @@ async fn a_body_past_the_bound_is_refused_however_it_is_sent() {
     let whole = raw(&api, &path, Some("application/json"), message(1024 * 1024)).await;
     assert_eq!(whole.problem(413), "too_large");
     let pieces = message(2 * 1024 * 1024).into_bytes();
-    let pieces: Vec<Result<Vec<u8>, std::io::Error>> = pieces.chunks(64 * 1024).map(|piece| Ok(piece.to_vec())).collect();
-    let chunked = raw(&api, &path, Some("application/json"), reqwest::Body::wrap_stream(stream::iter(pieces))).await;
+    let pieces: Vec<Result<Vec<u8>, std::io::Error>> =
+        pieces.chunks(64 * 1024).map(|piece| Ok(piece.to_vec())).collect();
+    let chunked =
+        raw(&api, &path, Some("application/json"), reqwest::Body::wrap_stream(stream::iter(pieces))).await;
     assert_eq!(chunked.problem(413), "too_large");
     let long = raw(&api, &path, Some("application/json"), message(256 * 1024 + 1)).await;
     assert_eq!((long.problem(422), &long.body["errors"][0]["field"]), ("invalid", &json!("content")));
@@ -109,7 +113,8 @@ async fn a_wrong_field_is_named_with_its_path() {
         let reply = api.post("/api/v2/agents", body.clone()).await;
         assert_eq!(reply.problem(422), "invalid", "{body}");
         let error = &reply.body["errors"][0];
-        let named = error["field"] == field || error["message"].as_str().unwrap().contains(&format!("`{field}`"));
+        let named =
+            error["field"] == field || error["message"].as_str().unwrap().contains(&format!("`{field}`"));
         assert!(named, "{field}: {error}");
     }
     let listed = api.get("/api/v2/agents").await.expect(200);
@@ -189,7 +194,11 @@ async fn a_bad_page_and_a_bad_event_id_are_refused_by_name() {
     for id in ["-1", "x", "1.5", "", "99999999999999999999", &beyond] {
         let request = api.request(Method::GET, &path).header("last-event-id", id);
         let reply = Api::reply(request).await;
-        assert_eq!((reply.problem(422), &reply.body["errors"][0]["field"]), ("invalid", &json!("Last-Event-ID")), "{id}");
+        assert_eq!(
+            (reply.problem(422), &reply.body["errors"][0]["field"]),
+            ("invalid", &json!("Last-Event-ID")),
+            "{id}"
+        );
     }
 }
 

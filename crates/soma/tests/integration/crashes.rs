@@ -46,7 +46,10 @@ async fn a_run_killed_while_the_model_speaks_goes_on_and_its_tool_is_not_run_aga
         .filter(|frame| frame.kind == "chat.delta")
         .map(|frame| frame.payload()["delta"].as_str().unwrap())
         .collect();
-    assert_eq!((text.as_str(), turn.answer()), ("one two three four five six", "one two three four five six"));
+    assert_eq!(
+        (text.as_str(), turn.answer()),
+        ("one two three four five six", "one two three four five six")
+    );
     assert_eq!(turn.one("tool.result")["status"], "success");
     assert_eq!(server.api().turn(&conversation, READ_CALLS).await.answer(), "made\n");
     for budget in server.api().get("/api/v2/budgets").await.expect(200).as_array().unwrap() {
@@ -95,7 +98,14 @@ async fn messages_that_waited_at_the_kill_are_answered_in_their_order() {
         server.api().transcript(&conversation).await.into_iter().map(|(_, content)| content).collect();
     assert_eq!(
         said,
-        ["[[hold one two three four]]", "one two three four", "[[say second]]", "second", "[[say third]]", "third"]
+        [
+            "[[hold one two three four]]",
+            "one two three four",
+            "[[say second]]",
+            "second",
+            "[[say third]]",
+            "third"
+        ]
     );
 }
 
@@ -127,7 +137,8 @@ async fn killed_at(point: &str) {
         server.model.wait_for(PATIENCE, |counts| counts.in_flight == 1).await;
     }
     let path = format!("/api/v2/conversations/{conversation}/messages");
-    let sent = server.api().request(reqwest::Method::POST, &path).json(&json!({ "content": text })).send().await;
+    let sent =
+        server.api().request(reqwest::Method::POST, &path).json(&json!({ "content": text })).send().await;
     let accepted = sent.is_ok_and(|response| response.status() == 202);
     server.model.release();
     let status = server.ended().await;

@@ -141,7 +141,10 @@ async fn check_has_a_line_for_each_finding_and_fails_when_one_stands() {
     let said = text(&output.stdout);
     assert!(output.status.success(), "{said}");
     for finding in ["CRITICAL-01", "CRITICAL-02", "HIGH-03", "3.2", "3.3", "3.4"] {
-        assert!(said.lines().any(|line| line.starts_with("ok") && line.contains(finding)), "{finding}: {said}");
+        assert!(
+            said.lines().any(|line| line.starts_with("ok") && line.contains(finding)),
+            "{finding}: {said}"
+        );
     }
     assert!(said.lines().all(|line| line.starts_with("ok ")), "{said}");
 
@@ -158,7 +161,10 @@ async fn check_has_a_line_for_each_finding_and_fails_when_one_stands() {
     assert!(text(&output.stdout).contains("FAIL  HIGH-03"), "{}", text(&output.stdout));
 
     let deploy = text(&server.run(&["check", "--deploy"]).stdout);
-    assert!(deploy.lines().any(|line| line.starts_with("FAIL  deploy: a build without test switches")), "{deploy}");
+    assert!(
+        deploy.lines().any(|line| line.starts_with("FAIL  deploy: a build without test switches")),
+        "{deploy}"
+    );
 }
 
 #[tokio::test]

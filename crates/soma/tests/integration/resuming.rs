@@ -9,7 +9,8 @@ async fn a_stream_resumed_after_any_event_gives_exactly_the_rest() {
     let server = Server::start().await;
     let api = server.api();
     let conversation = api.conversation().await;
-    let text = "[[tool timestamp]] [[slow 60 each of these chunks is a piece of its own so there are several]]";
+    let text =
+        "[[tool timestamp]] [[slow 60 each of these chunks is a piece of its own so there are several]]";
 
     let run = api.say(&conversation, text).await;
     let live = api.events(&run, 0).await;

@@ -1,6 +1,10 @@
 //! `chaos`: kills the real program again and again and checks that it kept its promises; with `--prove` it breaks
 //! promises on purpose and checks that this is noticed.
-#![expect(clippy::print_stdout, reason = "a command line prints what it found")]
+#![expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "a command line prints what it found, and stops where it can't work"
+)]
 
 use std::{
     path::PathBuf,

@@ -116,6 +116,11 @@ fn said(api: &Api, turn: &Turn, messages: &[&Value], state: &str) {
             api.violated(Promise::Calls, format!("run {run}, {call:?}: its result is {result:?}"));
         }
     }
+    let scripted = turn.script.calls.len();
+    if results.len() > scripted || (state == "completed" && results.len() < scripted) {
+        let what = format!("run {run} ({state}) tells {} results of {scripted} calls", results.len());
+        api.violated(Promise::Calls, what);
+    }
     if state == "completed" {
         let last_result = results.last().map_or("", String::as_str);
         let wanted = turn.script.answer_after(last_result);
@@ -174,13 +179,14 @@ impl Evidence {
         let finished = calls.iter().filter(|call| !call.status.is_empty()).count();
         let told = self.database.events.get(id).into_iter().flatten();
         let told = told.filter(|(_, kind)| kind == "tool.result").count();
-        let all = run.state != "completed" || calls.len() == turn.script.calls.len();
-        if !all || calls.len() > turn.script.calls.len() || finished != told || finished > steps.len() {
+        let scripted = turn.script.calls.len();
+        let all = run.state != "completed" || (calls.len() == scripted && finished == scripted);
+        if !all || calls.len() > scripted || finished != told || finished > steps.len() {
             let what = format!(
                 "run {id} ({}) has {} of {} calls, {} steps, {finished} results and {told} events of results",
                 run.state,
                 calls.len(),
-                turn.script.calls.len(),
+                scripted,
                 steps.len()
             );
             tally.api.violated(Promise::Calls, what);

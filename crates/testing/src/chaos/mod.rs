@@ -116,6 +116,9 @@ impl Options {
 /// # Panics
 /// When it can't do its work: the program can't be run, has no faults built in, or does not start.
 pub async fn run(options: &Options) -> Report {
+    if options.progress {
+        say(&format!("chaos: seed {}, {} kills", options.seed, options.kills));
+    }
     let folder = tempfile::tempdir().expect("a folder of its own");
     let mut random = Random::new(options.seed);
     let outside = Outside::start(random.fork());
@@ -128,7 +131,9 @@ pub async fn run(options: &Options) -> Report {
     let report = chaos.run(&outside).await;
     if !report.kept() && options.fault.is_none() {
         let kept = folder.keep();
-        say(&format!("the database and the log are kept in {}", kept.display()));
+        let text = serde_json::to_string_pretty(&report).expect("a report is JSON");
+        std::fs::write(kept.join("report.json"), text).expect("the report can be written");
+        say(&format!("the database, the log and the report are kept in {}", kept.display()));
     }
     report
 }
@@ -240,7 +245,7 @@ impl<'a, T: Topology> Chaos<'a, T> {
                 }
             }
             self.report.unreached += u64::from(!reached);
-            if self.options.progress && self.report.kills % PROGRESS_EVERY == 0 {
+            if self.options.progress && self.report.kills.is_multiple_of(PROGRESS_EVERY) {
                 let (broken, more) = self.api.violations();
                 let broken = broken.len() as u64 + more;
                 let seconds = begun.elapsed().as_secs();

@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 use contracts::RunId;
 use platform::durable::StepError;
 
-pub use steps::{Choose, Deaf, Doomed, Final, Flaky, Hold, Keyed, Mark, Model, Once, Pay, Slow, Tool};
+pub use steps::{Choose, Clash, Deaf, Doomed, Final, Flaky, Hold, Keyed, Mark, Model, Once, Pay, Slow, Tool};
 pub use workflow::{Scenario, change_code, workflow};
 pub use world::{Effect, World};
 
@@ -47,7 +47,7 @@ pub trait Harness {
 }
 
 /// The longest that any condition of a test may take to come true.
-pub const WAIT_MAX: Duration = Duration::from_secs(60);
+pub const WAIT_MAX: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Waits until `check` gives something.
@@ -79,6 +79,7 @@ macro_rules! contract_suite {
             the_database_being_away_is_waited_for,
             a_step_that_takes_too_long_is_tried_again,
             a_final_failure_is_not_tried_again,
+            a_refused_change_is_not_tried_again,
             a_sleep_goes_on_while_nobody_works,
             time_and_chance_are_the_same_at_a_replay,
             a_cancelled_step_may_end_by_itself,

@@ -121,6 +121,13 @@ pub async fn a_final_failure_is_not_tried_again<H: Harness>(harness: &mut H) {
     assert_eq!(harness.world().state(run, 1).await.as_deref(), Some("failed"));
 }
 
+pub async fn a_refused_change_is_not_tried_again<H: Harness>(harness: &mut H) {
+    let (run, outcome) = outcome_of(harness, Scenario::Clash).await;
+    assert_eq!(outcome.as_ref().map_err(StepError::code), Err("database_constraint"), "{outcome:?}");
+    assert_eq!(count(harness, run, "clash").await, 1);
+    assert_eq!(harness.world().state(run, 1).await.as_deref(), Some("failed"));
+}
+
 pub async fn a_sleep_goes_on_while_nobody_works<H: Harness>(harness: &mut H) {
     // Twice the lateness, and some: a sleep that starts anew at the restart ends after the bound.
     let away = H::LATE + Duration::from_millis(500);

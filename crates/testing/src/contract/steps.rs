@@ -139,6 +139,15 @@ step!(
 );
 
 step!(
+    /// Makes a change that the database refuses.
+    Clash { name: String } -> () = "clash", |self, world, attempt| {
+        let run = attempt.run_id();
+        world.effect(run, attempt.ordinal(), &self.name, "").await;
+        attempt.complete((), move |tx| Box::pin(async move { World::clash(tx, run).await })).await
+    }
+);
+
+step!(
     /// The first attempt waits for one gate and fails for good, any other waits for another and completes.
     Doomed { name: String } -> String = "doomed", |self, world, mut attempt| {
         let run = attempt.run_id();

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use platform::durable::{Durable, StepError};
 use serde::{Deserialize, Serialize};
 
-use super::{Choose, Deaf, Final, Flaky, Hold, Keyed, Mark, Model, Once, Pay, Slow, Tool, World};
+use super::{Choose, Clash, Deaf, Final, Flaky, Hold, Keyed, Mark, Model, Once, Pay, Slow, Tool, World};
 
 /// What a run does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub enum Scenario {
     /// A step that takes longer than it may.
     Slow,
     Final,
+    /// A step whose change the database refuses.
+    Clash,
     /// A wait of so many milliseconds.
     Sleep(u64),
     /// Notes the time and a random number before and after a gate.
@@ -104,6 +106,7 @@ pub async fn workflow<C: Durable<Worker = World>>(context: &C) -> Result<(), Ste
         }
         Scenario::Slow => context.step(Slow { name: "slow".to_owned() }).await?,
         Scenario::Final => context.step(Final { name: "final".to_owned() }).await?,
+        Scenario::Clash => context.step(Clash { name: "clash".to_owned() }).await?,
         Scenario::Sleep(wait_ms) => {
             context.step(mark("asleep", 1)).await?;
             context.sleep(Duration::from_millis(wait_ms)).await?;

@@ -115,6 +115,12 @@ impl World {
         Ok(())
     }
 
+    /// A change that breaks a constraint.
+    pub async fn clash(tx: &Tx, run: RunId) -> Result<(), StepError> {
+        tx.run("INSERT INTO scenarios (run_id, scenario) VALUES ($1, $2)", params![run, "again"]).await?;
+        Ok(())
+    }
+
     pub async fn changes(&self, run: RunId, name: &str) -> usize {
         let sql = "SELECT id FROM changes WHERE run_id = $1 AND name = $2";
         self.database.read().all(sql, params![run, name]).await.expect("changes are read").len()

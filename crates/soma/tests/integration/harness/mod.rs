@@ -3,7 +3,7 @@
 mod api;
 mod people;
 
-pub use api::{Api, Frame, Reply, Stream, Turn};
+pub use api::{Api, Reply};
 
 use std::{
     collections::BTreeMap,
@@ -143,7 +143,7 @@ impl Server {
         Self::installed_in(tempfile::tempdir().expect("a folder"), settings)
     }
 
-    pub fn installed_in(folder: TempDir, settings: &[(&str, &str)]) -> Self {
+    fn installed_in(folder: TempDir, settings: &[(&str, &str)]) -> Self {
         let data = folder.path().join("data");
         std::fs::create_dir_all(&data).expect("a data folder");
         for (name, bytes) in &INSTALL.files {
@@ -165,12 +165,17 @@ impl Server {
 
     /// Starts a process, in place of the one that was.
     pub async fn restart(&mut self) {
+        let serve = command(self.folder(), &self.settings, &["serve", "--listen", "127.0.0.1:0"]);
+        self.restart_as(serve).await;
+    }
+
+    /// The same, by a command that ends in `soma serve`.
+    pub async fn restart_as(&mut self, mut serve: std::process::Command) {
         self.kill().await;
         let log = std::fs::File::options().create(true).append(true).open(self.log_path()).expect("a log");
-        let mut command = command(self.folder(), &self.settings, &["serve", "--listen", "127.0.0.1:0"]);
-        command.stdout(Stdio::piped()).stderr(log);
-        let mut child =
-            tokio::process::Command::from(command).kill_on_drop(true).spawn().expect("the program starts");
+        serve.stdout(Stdio::piped()).stderr(log);
+        let spawned = tokio::process::Command::from(serve).kill_on_drop(true).spawn();
+        let mut child = spawned.expect("the program starts");
         let output = child.stdout.take().expect("a piped output");
         let mut output = BufReader::new(output).lines();
         let line = tokio::time::timeout(PATIENCE, output.next_line()).await;

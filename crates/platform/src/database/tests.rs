@@ -1,0 +1,90 @@
+//! What the writer answers is what is on disk, also after SQLite has rolled back by itself.
+
+use futures::future::join_all;
+use sea_orm::{ConnectionTrait, DbErr};
+
+use super::{Database, Error, Sql};
+use crate::params;
+
+async fn database() -> (tempfile::TempDir, Database) {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path().join("kept.db")).await.unwrap();
+    let made: Result<u64, Error> = database
+        .write(|tx| {
+            Box::pin(async move {
+                tx.run("CREATE TABLE kept (number BIGINT PRIMARY KEY)", params![]).await?;
+                let sql = "CREATE TABLE child (kept BIGINT REFERENCES kept DEFERRABLE INITIALLY DEFERRED)";
+                tx.run(sql, params![]).await
+            })
+        })
+        .await;
+    made.unwrap();
+    (folder, database)
+}
+
+async fn keep(database: &Database, number: i64) -> Result<u64, Error> {
+    database
+        .write(move |tx| {
+            Box::pin(async move { tx.run("INSERT INTO kept VALUES ($1)", params![number]).await })
+        })
+        .await
+}
+
+/// A change under which SQLite ends the transaction, as it does when the disk is full, and which then fails.
+async fn fall_over(database: &Database) -> Result<u64, Error> {
+    database
+        .write(|tx| {
+            Box::pin(async move {
+                tx.execute_unprepared("ROLLBACK").await?;
+                Err(Error::from(DbErr::Custom("database or disk is full".into())))
+            })
+        })
+        .await
+}
+
+/// A change whose commit fails, which leaves its transaction open.
+async fn fail_to_commit(database: &Database) -> Result<u64, Error> {
+    database
+        .write(|tx| Box::pin(async move { tx.run("INSERT INTO child VALUES (-1)", params![]).await }))
+        .await
+}
+
+/// The rows that another connection sees, which only ever sees what is committed.
+async fn kept(database: &Database) -> Vec<i64> {
+    let rows = database.read().all("SELECT number FROM kept ORDER BY number", params![]).await.unwrap();
+    rows.iter().map(|row| row.int("number").unwrap()).collect()
+}
+
+#[tokio::test]
+async fn after_a_commit_that_failed_the_next_changes_are_really_stored() {
+    let (_folder, database) = database().await;
+    keep(&database, 1).await.unwrap();
+    for number in 2..5 {
+        assert!(matches!(fall_over(&database).await, Err(Error::Full)));
+        assert!(matches!(fail_to_commit(&database).await, Err(Error::Stopped(_))));
+        keep(&database, number).await.unwrap();
+    }
+    assert_eq!(kept(&database).await, [1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn changes_that_shared_a_commit_with_one_that_ended_it_are_stored_or_refused() {
+    let (_folder, database) = database().await;
+    let answers = join_all((0..60_i64).map(|number| {
+        let database = database.clone();
+        async move {
+            let answer = match number % 7 {
+                3 => fall_over(&database).await,
+                _ => keep(&database, number).await,
+            };
+            (number, answer)
+        }
+    }))
+    .await;
+    let (stored, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(_, answer)| answer.is_ok());
+    assert_eq!(kept(&database).await, stored.iter().map(|(number, _)| *number).collect::<Vec<_>>());
+    let honest = |answer: &Result<u64, Error>| matches!(answer, Err(Error::Full | Error::Stopped(_)));
+    assert!(refused.iter().all(|(_, answer)| honest(answer)), "{refused:?}");
+    keep(&database, 100).await.unwrap();
+    assert_eq!(kept(&database).await.last(), Some(&100));
+}
