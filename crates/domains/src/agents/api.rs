@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::State,
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use contracts::AgentId;
 use platform::http::{Body, Page, PageQuery, PageRequest, Path, Problem, Timestamp};
 use serde::{Deserialize, Serialize};

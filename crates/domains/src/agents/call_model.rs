@@ -111,7 +111,8 @@ impl Call {
         let model = app.model.as_ref();
         let profile = model.profile();
         let last = number + 1 >= agent.limits.steps_max;
-        let tools = if profile.tools && !last { app.tools.get().await?.specs_of(&agent.tools) } else { Vec::new() };
+        let tools =
+            if profile.tools && !last { app.tools.get().await?.specs_of(&agent.tools) } else { Vec::new() };
         let output_tokens_max = agent.limits.output_tokens_max.min(profile.context_tokens / 2);
         let transcript = journal::transcript(app.database.read(), &run).await?;
         let fitted = context::fit(model, &agent.prompt, &transcript, run.id, &tools, output_tokens_max)

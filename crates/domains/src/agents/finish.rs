@@ -1,4 +1,5 @@
-//! The last step of a turn that did not end with an answer: settles what is open and tells the stream.
+//! The last step of a turn that did not end with an answer: settles what is open, closes calls that were cut off,
+//! and tells the stream.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,6 +9,7 @@ use platform::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::{run_tool::Ended, store};
 use crate::{
     App,
     conversations::{
@@ -36,9 +38,13 @@ impl Step for Finish {
         let run = journal::find_run(app.database.read(), run_id)
             .await?
             .ok_or_else(|| StepError::failed("no_run", "The run's row is gone."))?;
+        let toolbox = app.tools.get().await.ok();
         let completed = attempt
             .complete((), move |tx| {
                 Box::pin(async move {
+                    for call in store::open_calls(tx, run_id).await? {
+                        Ended::cut_off(toolbox.as_deref(), call, run.conversation).write(tx).await?;
+                    }
                     let cost = models::settle_open(tx, run.tenant, run.user, run_id, None).await?;
                     journal::add_usage(tx, run_id, contracts::model::Usage::default(), cost, false).await?;
                     if self.code == StepError::Cancelled.code() {

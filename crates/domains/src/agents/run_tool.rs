@@ -8,12 +8,13 @@ use std::{
 };
 
 use contracts::{
-    Caller, MessageId, ToolCallId,
+    Caller, ConversationId, MessageId, ToolCallId,
     model::Role,
     policy::{Decision, Request, Resource},
 };
 use platform::{
-    durable::{Attempt, Begun, Completed, Options, Step, StepError, unix_ms},
+    database::Tx,
+    durable::{Attempt, Begun, Completed, Effect, Options, Step, StepError, unix_ms},
     faults,
 };
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,8 @@ impl Step for RunTool {
     }
 }
 
+const CUT_OFF: &str = "The run ended while this call was under way.";
+
 struct Record {
     run: Run,
     call: ToolCall,
@@ -129,10 +132,10 @@ async fn begin(
     app: &App,
     attempt: &mut Attempt,
     record: &mut Record,
-    effect: platform::durable::Effect,
+    effect: Effect,
 ) -> Result<Begun, StepError> {
     let frames = record.opening_frames();
-    let (run, entry) = (record.run.id, record.entry.clone());
+    let (run, entry, call) = (record.run.id, record.entry.clone(), record.call.id);
     faults::point("tool_before_start");
     let begun = attempt
         .begin(effect, move |tx, begun| {
@@ -142,6 +145,7 @@ async fn begin(
                         journal::emit(tx, run, kind, payload).await?;
                     }
                     audit::add(tx, &entry).await?;
+                    store::start_call(tx, call).await?;
                 }
                 Ok(())
             })
@@ -188,22 +192,16 @@ async fn complete(
     let duration_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
     let output = tools::bounded(outcome.output);
     let status = outcome.status.as_str();
-    let result = json!({
-        "call_id": record.call.id, "status": status, "output": output, "duration_ms": duration_ms,
-    });
-    let message = NewMessage {
-        id: MessageId::new(),
-        tenant: record.run.tenant,
+    let ended = Ended {
+        call: record.call.clone(),
         conversation: record.run.conversation,
-        run: record.run.id,
-        role: Role::Tool,
-        content: output,
-        tool_calls: Vec::new(),
-        tool_call_id: Some(record.call.model_call_id.clone()),
+        status,
+        output,
+        duration_ms,
     };
     // A call that was refused before it began says so to the stream and the audit here.
     let opening = record.opening.as_ref().map(|_| (record.opening_frames(), record.entry.clone()));
-    let (run, call_id, change) = (record.run.id, record.call.id, outcome.change);
+    let (run, change) = (record.run.id, outcome.change);
     let completed = attempt
         .complete((), move |tx| {
             Box::pin(async move {
@@ -216,15 +214,57 @@ async fn complete(
                 if let Some(change) = change {
                     change(tx).await?;
                 }
-                journal::add_message(tx, &message).await?;
-                store::finish_call(tx, call_id, status, duration_ms).await?;
-                Ok(journal::emit(tx, run, "tool.result", &result).await?)
+                Ok(ended.write(tx).await?)
             })
         })
         .await?;
     faults::point("tool_committed");
     app.hub.wake(run);
     Ok(completed)
+}
+
+/// A call that is over, however it ended.
+pub(super) struct Ended {
+    pub call: ToolCall,
+    pub conversation: ConversationId,
+    pub status: &'static str,
+    pub output: String,
+    pub duration_ms: i64,
+}
+
+impl Ended {
+    /// What is left of a call that began and that a cancelled or failed run will not hear of any more.
+    pub(super) fn cut_off(toolbox: Option<&Toolbox>, call: ToolCall, conversation: ConversationId) -> Self {
+        let effect = toolbox.and_then(|toolbox| toolbox.find(&call.tool)).map(|tool| tool.effect());
+        // Unknown is said only where a repetition would do harm: somebody has to find out what happened.
+        let (status, output) = match effect {
+            Some(Effect::Repeatable | Effect::Transactional | Effect::Idempotent) => {
+                (Status::Cancelled, CUT_OFF)
+            }
+            Some(Effect::AtMostOnce) | None => (Status::Unknown, UNKNOWN),
+        };
+        Self { call, conversation, status: status.as_str(), output: output.to_owned(), duration_ms: 0 }
+    }
+
+    /// Adds the result to the conversation, the record and the stream.
+    pub(super) async fn write(self, tx: &Tx) -> Result<(), platform::database::Error> {
+        let result = json!({
+            "call_id": self.call.id, "status": self.status, "output": self.output, "duration_ms": self.duration_ms,
+        });
+        let message = NewMessage {
+            id: MessageId::new(),
+            tenant: self.call.tenant,
+            conversation: self.conversation,
+            run: self.call.run,
+            role: Role::Tool,
+            content: self.output,
+            tool_calls: Vec::new(),
+            tool_call_id: Some(self.call.model_call_id),
+        };
+        journal::add_message(tx, &message).await?;
+        store::finish_call(tx, self.call.id, self.status, self.duration_ms).await?;
+        journal::emit(tx, self.call.run, "tool.result", &result).await
+    }
 }
 
 impl Record {

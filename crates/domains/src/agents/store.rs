@@ -150,28 +150,42 @@ pub(super) async fn insert_call(tx: &Tx, call: &ToolCall) -> Result<(), Error> {
     Ok(())
 }
 
+macro_rules! select_call {
+    ($rest:literal) => {
+        concat!("SELECT id, tenant_id, run_id, model_call_id, tool, arguments FROM tool_calls ", $rest)
+    };
+}
+
+fn call(row: &Row) -> Result<ToolCall, Error> {
+    Ok(ToolCall {
+        id: row.parse("id")?,
+        tenant: row.parse("tenant_id")?,
+        run: row.parse("run_id")?,
+        model_call_id: row.text("model_call_id")?,
+        tool: row.text("tool")?,
+        arguments: row.text("arguments")?,
+    })
+}
+
+/// Marks a call as begun: from here on it may have had its effect.
+pub(super) async fn start_call(tx: &Tx, id: ToolCallId) -> Result<(), Error> {
+    tx.run("UPDATE tool_calls SET status = 'started' WHERE id = $1", params![id]).await?;
+    Ok(())
+}
+
+/// Calls of a run that began and have no result.
+pub(super) async fn open_calls(tx: &Tx, run: RunId) -> Result<Vec<ToolCall>, Error> {
+    let sql = select_call!("WHERE run_id = $1 AND status = 'started' ORDER BY id");
+    tx.all(sql, params![run]).await?.iter().map(call).collect()
+}
+
 pub(super) async fn find_call(
     connection: &impl Sql,
     run: RunId,
     id: ToolCallId,
 ) -> Result<Option<ToolCall>, Error> {
-    let row = connection
-        .one(
-            "SELECT id, tenant_id, run_id, model_call_id, tool, arguments FROM tool_calls WHERE id = $1 AND run_id = $2",
-            params![id, run],
-        )
-        .await?;
-    row.map(|row| {
-        Ok(ToolCall {
-            id: row.parse("id")?,
-            tenant: row.parse("tenant_id")?,
-            run: row.parse("run_id")?,
-            model_call_id: row.text("model_call_id")?,
-            tool: row.text("tool")?,
-            arguments: row.text("arguments")?,
-        })
-    })
-    .transpose()
+    let row = connection.one(select_call!("WHERE id = $1 AND run_id = $2"), params![id, run]).await?;
+    row.as_ref().map(call).transpose()
 }
 
 pub(super) async fn finish_call(

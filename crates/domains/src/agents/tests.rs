@@ -14,8 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     App, Parts, agents,
-    conversations::{self, journal::{self, RunState}},
-    identity, models::OpenAiModel, permissions, tenants,
+    conversations::{
+        self,
+        journal::{self, RunState},
+    },
+    identity,
+    models::OpenAiModel,
+    permissions, tenants,
 };
 
 /// Two tools, then the answer: five steps.
@@ -60,21 +65,34 @@ impl World {
         let client = OpenAiModel::new(&config.model, &base, &Egress::new(config.egress.clone())).unwrap();
         let sandbox =
             Box::pin(async { Err(sandbox::Unavailable { missing: vec!["not needed here".into()] }) });
-        let app = App::build(Parts { config, model: Arc::new(client), sandbox, metrics: None }).await.unwrap();
+        let app =
+            App::build(Parts { config, model: Arc::new(client), sandbox, metrics: None }).await.unwrap();
         Self { app, caller: Caller { tenant, user, roles, scopes: vec!["*".into()] }, model, _folder: folder }
     }
 
     async fn message(&self) -> RunId {
-        conversations::send_for_test(&self.app, &self.caller, MESSAGE, Guard::new(IdempotencyKey(None), &self.caller, String::new(), String::new()))
-            .await
+        conversations::send_for_test(
+            &self.app,
+            &self.caller,
+            MESSAGE,
+            Guard::new(IdempotencyKey(None), &self.caller, String::new(), String::new()),
+        )
+        .await
     }
 
     async fn simulate(&self, run: RunId, plan: Plan, cancel: CancellationToken) -> usize {
         let ledger = &self.app.ledger;
         let report =
-            simulate(&self.app, ledger, run, plan, cancel, |context| async move { agents::turn(&context).await })
-                .await
-                .unwrap();
+            simulate(
+                &self.app,
+                ledger,
+                run,
+                plan,
+                cancel,
+                |context| async move { agents::turn(&context).await },
+            )
+            .await
+            .unwrap();
         assert_eq!(report.outcome, Ok(()));
         report.crashes
     }
@@ -88,7 +106,10 @@ impl World {
         assert_eq!(said, [MESSAGE, "", "Wrote 5 bytes.", "", "seven", "it says seven"]);
         let events = conversations::events_for_test(&self.app, run).await;
         let count = |kind: &str| events.iter().filter(|event| event.as_str() == kind).count();
-        assert_eq!((count("tool.start"), count("tool.result"), count("chat.done"), count("run.done")), (2, 2, 1, 1));
+        assert_eq!(
+            (count("tool.start"), count("tool.result"), count("chat.done"), count("run.done")),
+            (2, 2, 1, 1)
+        );
         assert_eq!(events.last().map(String::as_str), Some("run.done"));
     }
 

@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::State,
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use contracts::policy::Resource;
 use platform::http::{Body, Path, Problem};
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 mod api;
 mod people;
 
-pub use api::{Api, Reply};
+pub use api::{Api, Reply, Turn};
 
 use std::{
     collections::BTreeMap,
