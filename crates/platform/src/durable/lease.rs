@@ -3,7 +3,15 @@
 //! It is the operating system's lock on a file beside the database, so it is free the moment its holder is gone,
 //! SIGKILL included, and nothing has to expire.
 
-use std::{fs::File, io, path::Path};
+use std::{
+    fs::File,
+    io,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+const WAIT_MAX: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
@@ -22,7 +30,21 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub fn acquire(database: &Path) -> Result<Self, LeaseError> {
+    /// Waits a moment for a holder that is just ending: a process that it was about to start may have the file open for
+    /// some milliseconds longer than itself.
+    pub async fn acquire(database: &Path) -> Result<Self, LeaseError> {
+        let started = Instant::now();
+        loop {
+            match Self::try_acquire(database) {
+                Err(LeaseError::Held(_)) if started.elapsed() < WAIT_MAX => {
+                    tokio::time::sleep(LOOK_AGAIN).await
+                }
+                acquired => return acquired,
+            }
+        }
+    }
+
+    fn try_acquire(database: &Path) -> Result<Self, LeaseError> {
         let mut name = database.as_os_str().to_owned();
         name.push(".lock");
         let file = File::options().create(true).truncate(false).write(true).open(&name)?;

@@ -20,6 +20,7 @@ mod disk;
 mod idempotency;
 mod interrupting;
 mod misbehaving_models;
+mod on_temporal;
 mod operations;
 mod resuming;
 mod rights;

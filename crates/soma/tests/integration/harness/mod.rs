@@ -221,6 +221,11 @@ impl Server {
         Api::new(self.base(), Some(&INSTALL.api_key))
     }
 
+    /// The administrator's key.
+    pub fn api_key(&self) -> &'static str {
+        &INSTALL.api_key
+    }
+
     /// The program's other commands, on this install.
     pub fn run(&self, arguments: &[&str]) -> Output {
         run_in(self.folder(), &self.settings, arguments)

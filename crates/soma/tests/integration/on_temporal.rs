@@ -1,0 +1,270 @@
+//! Turns on a Temporal server: a gateway and a worker, two processes on one database.
+//!
+//! `scripts/engines` starts the server, unless it is up, and leaves it up for the next run. A test that can't have it
+//! fails.
+
+use std::{
+    path::Path,
+    process::Stdio,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
+
+use contracts::RunId;
+use serde_json::json;
+use temporal::{Fate, TemporalEngine};
+use testing::EffectLedger;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout},
+};
+
+use crate::harness::{Api, PATIENCE, Server, command, good_settings, run_in, text, until};
+
+/// Bytes that the history may grow by for a call of a model and a tool.
+const ROUND_BYTES_MAX: i64 = 2048;
+/// A killed worker's step is with another one by then.
+const REPLACED_WITHIN: Duration = Duration::from_secs(25);
+const WORKFLOW: &str = "turn";
+
+/// The address of the server that the tests share.
+static SERVER: LazyLock<String> = LazyLock::new(|| {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/engines");
+    let ran = std::process::Command::new(script).args(["up", "temporal"]).stderr(Stdio::inherit()).output();
+    let ran = ran.expect("scripts/engines runs");
+    assert!(ran.status.success(), "scripts/engines up temporal");
+    let printed = text(&ran.stdout);
+    let address = printed.lines().find_map(|line| line.strip_prefix("SA01_TEMPORAL_HOST="));
+    address.expect("the script says where the server is").to_owned()
+});
+
+/// A `soma worker all`: its process ends with it.
+struct Worker {
+    child: Child,
+    /// Kept, so that a line printed later finds a reader.
+    _output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Worker {
+    async fn start(server: &Server) -> Self {
+        let path = server.folder().join("worker.log");
+        let log = std::fs::File::options().create(true).append(true).open(&path).expect("a log");
+        let mut worker = command(server.folder(), &server.settings, &["worker", "all"]);
+        worker.stdout(Stdio::piped()).stderr(log);
+        let spawned = tokio::process::Command::from(worker).kill_on_drop(true).spawn();
+        let mut child = spawned.expect("the program starts");
+        let mut output = BufReader::new(child.stdout.take().expect("a piped output")).lines();
+        let line = tokio::time::timeout(PATIENCE, output.next_line()).await;
+        let line = line.expect("it works in time").expect("readable output");
+        let expected = format!("working on queue {}", queue_of(server));
+        let log = || std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(line.as_deref(), Some(expected.as_str()), "{}", log());
+        Self { child, _output: output }
+    }
+
+    /// SIGKILL, and the end of it.
+    async fn kill(mut self) {
+        self.child.kill().await.expect("a process can be killed");
+    }
+}
+
+/// A gateway on a queue of its own, whose name is as long as the usual one's: histories hold it.
+async fn gateway(settings: &[(&str, &str)]) -> Server {
+    let id = RunId::new().to_string();
+    let queue = &id[id.len() - "conversation".len()..];
+    let own = [("SA01_TEMPORAL_HOST", SERVER.as_str()), ("SA01_TEMPORAL_CONVERSATION_QUEUE", queue)];
+    Server::start_with(&[&own[..], settings].concat()).await
+}
+
+fn queue_of(server: &Server) -> &str {
+    &server.settings["SA01_TEMPORAL_CONVERSATION_QUEUE"]
+}
+
+/// What the Temporal server itself knows of this install's runs.
+fn engine(server: &Server) -> TemporalEngine {
+    let config = temporal::Config {
+        address: SERVER.clone(),
+        namespace: "default".into(),
+        task_queue: queue_of(server).to_owned(),
+    };
+    TemporalEngine::new(config, WORKFLOW)
+}
+
+/// Waits until the server has that of a run.
+async fn has_fate(engine: &TemporalEngine, run: &str, fate: Fate) {
+    let run: RunId = run.parse().unwrap();
+    let what = format!("the workflow is {fate:?}");
+    until(&what, || async { (engine.fate(run).await.unwrap() == fate).then_some(()) }).await;
+}
+
+async fn nothing_is_reserved(api: &Api) {
+    for budget in api.get("/api/v2/budgets").await.expect(200).as_array().unwrap() {
+        assert_eq!(budget["reserved_micros"], 0, "{budget}");
+    }
+}
+
+/// A message whose answer holds what only a program that was really run can know.
+const COMPUTES: &str = r#"[[tool code_execute {"language": "python", "code": "print(123456789 * 987654321)"}]]
+    [[say It is {result}]]"#;
+const COMPUTED: &str = "It is 121932631112635269\n";
+
+#[tokio::test]
+async fn a_turn_with_code_execute_answers_with_the_tools_output_on_temporal() {
+    let server = gateway(&[]).await;
+    let _worker = Worker::start(&server).await;
+    let api = server.api();
+    let conversation = api.conversation().await;
+
+    let began = Instant::now();
+    let turn = api.turn(&conversation, COMPUTES).await;
+    println!("a turn with a tool: {:?}", began.elapsed());
+
+    assert_eq!(turn.answer(), COMPUTED);
+    assert_eq!(turn.run["state"], "completed");
+    let result = turn.one("tool.result");
+    assert_eq!((&result["status"], &result["output"]), (&json!("success"), &json!("121932631112635269\n")));
+    has_fate(&engine(&server), turn.run["id"].as_str().unwrap(), Fate::Closed).await;
+
+    let mut settings = server.settings.clone();
+    settings.insert("SA01_URL".into(), server.base().into());
+    settings.insert("SA01_API_KEY".into(), server.api_key().into());
+    let folder = server.folder().to_owned();
+    let chat = tokio::task::spawn_blocking(move || run_in(&folder, &settings, &["chat", "--once", COMPUTES]));
+    let chat = chat.await.unwrap();
+    assert_eq!((chat.status.code(), text(&chat.stdout)), (Some(0), format!("{COMPUTED}\n")));
+    assert!(text(&chat.stderr).contains("go on with: soma chat"), "{}", text(&chat.stderr));
+}
+
+/// Input tokens of the scripted model's count, for each of the turn's model calls.
+const CONTEXT_TOKENS: u64 = 50_000;
+const FEW: usize = 2;
+const MANY: usize = 22;
+
+/// Asks for so many rounds of a model and a tool; the size of the run's history.
+async fn history_bytes(server: &Server, conversation: &str, rounds: usize) -> i64 {
+    let text = format!("{} [[say done]]", "[[tool timestamp]] ".repeat(rounds));
+    let turn = server.api().turn(conversation, &text).await;
+    assert_eq!(turn.answer(), "done");
+    assert_eq!(turn.all("tool.result").len(), rounds);
+    let calls = u64::try_from(rounds).unwrap() + 1;
+    let input = turn.run["usage"]["input_tokens"].as_u64().unwrap();
+    assert!(input >= calls * CONTEXT_TOKENS, "{input} tokens in {calls} calls");
+    assert_eq!(turn.run["context_cut"], false);
+    let run = turn.run["id"].as_str().unwrap();
+    let engine = engine(server);
+    has_fate(&engine, run, Fate::Closed).await;
+    engine.history_size(run.parse().unwrap()).await.unwrap().0
+}
+
+#[tokio::test]
+async fn a_history_grows_by_at_most_two_kilobytes_a_round_though_contexts_are_large() {
+    let server = gateway(&[("SA01_MODEL_CONTEXT", "128000")]).await;
+    let _worker = Worker::start(&server).await;
+    let api = server.api();
+    let limits = json!({ "limits": { "tokens_max": 100_000_000, "steps_max": 100 } });
+    api.patch("/api/v2/agents/default", limits).await.expect(200);
+    let conversation = api.conversation().await;
+    for _ in 0..4 {
+        api.turn(&conversation, &format!("[[say read]] {}", "lorem ipsum ".repeat(4_200))).await;
+    }
+
+    let few = history_bytes(&server, &conversation, FEW).await;
+    let many = history_bytes(&server, &conversation, MANY).await;
+
+    let round = (many - few) / i64::try_from(MANY - FEW).unwrap();
+    println!("history: {few} bytes with {FEW} rounds, {many} with {MANY}: {round} bytes for a further round");
+    assert!(few > 0 && round > 0, "{few} {many}");
+    assert!(round <= ROUND_BYTES_MAX, "{round} bytes for a model and a tool");
+}
+
+#[tokio::test]
+async fn serve_runs_no_workflow_with_temporal() {
+    let server = gateway(&[]).await;
+    let api = server.api();
+    let conversation = api.conversation().await;
+    let run = api.say(&conversation, "[[say at last]]").await;
+    let next = api.say(&conversation, "[[say and then]]").await;
+
+    let engine = engine(&server);
+    has_fate(&engine, &run, Fate::Running).await;
+    // The workflow was started and its first task put on the queue; nobody took it from there.
+    let (_, events) = engine.history_size(run.parse().unwrap()).await.unwrap();
+    assert_eq!(events, 2);
+    let states = [api.run(&run).await["state"].clone(), api.run(&next).await["state"].clone()];
+    assert_eq!(states, ["running", "queued"]);
+    assert_eq!(server.model.counts().requests, 0);
+
+    let _worker = Worker::start(&server).await;
+    assert_eq!(api.end_of(&run).await.answer(), "at last");
+    assert_eq!(api.end_of(&next).await.answer(), "and then");
+}
+
+#[tokio::test]
+async fn a_cancelled_run_ends_on_temporal() {
+    let server = gateway(&[]).await;
+    let _worker = Worker::start(&server).await;
+    let api = server.api();
+    let conversation = api.conversation().await;
+    let run = api.say(&conversation, "[[hold one two three four five six]]").await;
+    let mut stream = api.stream(&run, 0).await;
+    stream.read_to("chat.delta").await;
+
+    let began = Instant::now();
+    let cancelled = api.post(&format!("/api/v2/runs/{run}/cancel"), json!({})).await.expect(202);
+    assert_eq!(cancelled["state"], "cancelling");
+    stream.read_to("run.done").await;
+    println!("cancelled in {:?}", began.elapsed());
+
+    let turn = api.end_of(&run).await;
+    assert_eq!(turn.run["state"], "cancelled");
+    assert_eq!(turn.one("run.done")["status"], "cancelled");
+    assert!(turn.all("chat.done").is_empty() && turn.all("error").is_empty());
+    nothing_is_reserved(&api).await;
+    server.model.wait_for(PATIENCE, |counts| counts.in_flight == 0).await;
+    has_fate(&engine(&server), &run, Fate::Closed).await;
+    assert_eq!(api.turn(&conversation, "[[say next]]").await.answer(), "next");
+}
+
+#[test]
+fn a_worker_refuses_embedded_workflows() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = run_in(folder.path(), &good_settings(folder.path()), &["worker", "all"]);
+    let said = text(&refused.stderr);
+    assert_eq!((refused.status.code(), text(&refused.stdout).as_str()), (Some(78), ""), "{said}");
+    assert!(said.contains("SA01_TEMPORAL_HOST") && said.contains("`soma serve`"), "{said}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "it makes nothing");
+}
+
+#[tokio::test]
+async fn a_killed_worker_is_replaced_and_the_tool_runs_once() {
+    let effects = EffectLedger::start();
+    let server = gateway(&[("SOMA_EFFECTS_URL", &effects.url())]).await;
+    let worker = Worker::start(&server).await;
+    let api = server.api();
+    let conversation = api.conversation().await;
+    let told = r#"[[tool fx_at_most_once {"note": "once"}]] [[hold one two three four five six]]"#;
+    let run = api.say(&conversation, told).await;
+    let mut stream = api.stream(&run, 0).await;
+    let before = stream.read_to("chat.delta").await;
+    let delta = before.last().unwrap().payload();
+    assert_eq!(delta["delta"], "one two three");
+
+    worker.kill().await;
+    let killed = Instant::now();
+    let _replacement = Worker::start(&server).await;
+    let again = stream.read_to("chat.reset").await;
+    let replaced = killed.elapsed();
+    println!("the model is asked again {replaced:?} after the kill");
+    assert!(replaced <= REPLACED_WITHIN, "{replaced:?}");
+    let reset = again.last().unwrap().payload();
+    assert_eq!(*reset, json!({ "conversation_id": conversation, "response_id": delta["response_id"] }));
+    server.model.wait_for(PATIENCE, |counts| counts.requests == 3 && counts.in_flight == 1).await;
+    server.model.release();
+
+    let turn = api.end_of(&run).await;
+    assert_eq!(turn.answer(), "one two three four five six");
+    assert_eq!(turn.one("tool.result")["status"], "success");
+    assert_eq!(turn.all("chat.reset").len(), 1);
+    assert_eq!(effects.counts().by_class["at_most_once"], 1);
+    nothing_is_reserved(&api).await;
+}

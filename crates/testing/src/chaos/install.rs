@@ -1,0 +1,198 @@
+//! An installation of the program under test, and its processes. Only what was started here is ever signalled.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{ExitStatus, Output, Stdio},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, ChildStdout, Command},
+};
+
+use super::Fault;
+
+const START_MAX: Duration = Duration::from_secs(60);
+/// Longer than the program's own bound for draining.
+const STOP_MAX: Duration = Duration::from_secs(40);
+const EMAIL: &str = "chaos@example.org";
+
+/// A failpoint for the next process: its name and the pass at which it kills.
+pub(super) type Point = (&'static str, u64);
+
+/// The servers around the program.
+pub(super) struct Around<'a> {
+    pub model_url: &'a str,
+    pub effects_url: &'a str,
+}
+
+/// A copy of the program (a build may replace the original meanwhile), keys, a database with an administrator.
+pub(super) struct Installation {
+    program: PathBuf,
+    environment: Vec<(String, String)>,
+    fault: Option<Fault>,
+    folder: PathBuf,
+    pub database: PathBuf,
+    /// What all its processes write there.
+    pub log: PathBuf,
+    /// An API key of the default tenant's owner.
+    pub api_key: String,
+}
+
+impl Installation {
+    /// Makes one in `folder`. `engine` are the settings that say who runs the turns.
+    pub(super) async fn make(
+        soma: &Path,
+        folder: &Path,
+        around: &Around<'_>,
+        engine: &[(&str, &str)],
+        fault: Option<Fault>,
+    ) -> Self {
+        let program = folder.join("soma");
+        fs::copy(soma, &program).expect("the program can be copied");
+        let database = folder.join("soma.db");
+        let environment = [
+            ("SA01_DB_DSN", format!("sqlite://{}", database.display())),
+            ("SA01_DATA_DIR", folder.join("data").display().to_string()),
+            ("SA01_REDIS_URL", "embedded:".into()),
+            ("SA01_KAFKA_BOOTSTRAP_SERVERS", "embedded:".into()),
+            ("SA01_OPA_URL", "embedded:".into()),
+            ("SA01_MODEL_URL", around.model_url.into()),
+            ("SA01_MODEL_INPUT_PRICE", "2.5".into()),
+            ("SA01_MODEL_OUTPUT_PRICE", "10".into()),
+            ("SA01_LOG", "warn".into()),
+            ("SOMA_EFFECTS_URL", around.effects_url.into()),
+        ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value)).into_iter();
+        let engine = engine.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut new = Self {
+            program,
+            environment: environment.chain(engine).collect(),
+            fault,
+            folder: folder.to_owned(),
+            database,
+            log: folder.join("serve.log"),
+            api_key: String::new(),
+        };
+        let keys = new.done(&["keygen"]).await;
+        new.environment.extend(
+            keys.lines()
+                .filter_map(|line| line.split_once('='))
+                .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        );
+        new.done(&["migrate"]).await;
+        new.done(&["admin", "create", "--email", EMAIL]).await;
+        new.api_key = new.done(&["apikey", "create", "--email", EMAIL]).await.trim().to_owned();
+        new
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        // The folder has no `.env`, and nothing of this process's settings reaches the child but where `kill` is.
+        let inherited = std::env::vars_os().filter(|(name, _)| name == "PATH");
+        command.env_clear().envs(inherited).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.current_dir(&self.folder).stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    /// Runs a command to its good end and answers what it printed.
+    async fn done(&self, arguments: &[&str]) -> String {
+        let Output { status, stdout, stderr } =
+            self.command().args(arguments).output().await.expect("the program can be run");
+        assert!(status.success(), "soma {arguments:?}: {status}: {}", String::from_utf8_lossy(&stderr));
+        String::from_utf8(stdout).expect("the program prints UTF-8")
+    }
+}
+
+/// A process of an installation that is started again and again.
+pub(super) struct Process {
+    arguments: &'static [&'static str],
+    /// It is ready when it prints a line that begins so.
+    ready: &'static str,
+    child: Option<Child>,
+}
+
+impl Process {
+    pub(super) fn gateway() -> Self {
+        let arguments = &["serve", "--listen", "127.0.0.1:0"];
+        Self { arguments, ready: "listening on ", child: None }
+    }
+
+    pub(super) fn worker() -> Self {
+        Self { arguments: &["worker", "all"], ready: "working on queue ", child: None }
+    }
+
+    pub(super) fn runs(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Starts it and answers the rest of its line, or how it ended before that.
+    pub(super) async fn start(
+        &mut self,
+        installed: &Installation,
+        armed: Option<Point>,
+    ) -> Result<String, ExitStatus> {
+        let log = File::options().create(true).append(true).open(&installed.log);
+        let mut command = installed.command();
+        command.args(self.arguments).stdout(Stdio::piped()).stderr(log.expect("the log can be written"));
+        if let Some((name, pass)) = armed {
+            command.env("SOMA_KILL_AT", format!("{name}:{pass}"));
+        }
+        if let Some(fault) = installed.fault {
+            command.env("SOMA_FAULT", fault.as_str());
+        }
+        let mut child = command.spawn().expect("the program can be run");
+        let output = child.stdout.take().expect("its output is piped");
+        self.child = Some(child);
+        match tokio::time::timeout(START_MAX, line(output, self.ready)).await {
+            Ok(Some(rest)) => Ok(rest),
+            Ok(None) => Err(self.ended().await),
+            Err(_) => panic!(
+                "soma {:?} is not ready within {START_MAX:?}; see {}",
+                self.arguments,
+                installed.log.display()
+            ),
+        }
+    }
+
+    /// Waits until it has ended by itself; for ever where it doesn't run.
+    pub(super) async fn ended(&mut self) -> ExitStatus {
+        let Some(child) = &mut self.child else { return std::future::pending().await };
+        let status = child.wait().await.expect("a child can be waited for");
+        self.child = None;
+        status
+    }
+
+    /// SIGKILL, unless it has ended already.
+    pub(super) async fn kill(&mut self) {
+        if let Some(child) = &mut self.child {
+            child.kill().await.expect("a child can be killed");
+            self.child = None;
+        }
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub(super) async fn stop(&mut self) -> ExitStatus {
+        let child = self.child.as_ref().expect("a process was started");
+        let pid = child.id().expect("it was not waited for").to_string();
+        let asked = Command::new("kill").args(["-TERM", &pid]).status().await;
+        assert!(asked.expect("kill can be run").success(), "SIGTERM can be sent to a child");
+        tokio::time::timeout(STOP_MAX, self.ended()).await.expect("soma stops when it is asked to")
+    }
+}
+
+/// The rest of the first line that begins so, or nothing when the output ends before.
+async fn line(output: ChildStdout, beginning: &str) -> Option<String> {
+    let mut lines = BufReader::new(output).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let Some(rest) = line.strip_prefix(beginning) {
+            // Nothing more is printed there; a full pipe would stop the program all the same.
+            let rest = rest.to_owned();
+            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            return Some(rest);
+        }
+    }
+    None
+}
