@@ -30,6 +30,7 @@ chaos *arguments:
     cargo build {{daily}} --all-targets
     cargo run {{daily}} --bin chaos -- {{arguments}}
     cargo run {{daily}} --bin chaos -- --prove
+    cargo run {{daily}} --bin chaos -- --temporal --kills 60
 
 # Measures a release build; results are printed as JSON.
 bench *arguments:

@@ -51,7 +51,7 @@ fn critical_01_every_missing_setting_is_named_at_once_and_none_has_a_default() {
 #[test]
 fn critical_01_a_short_or_known_secret_key_is_refused_without_being_printed() {
     for bad in [
-        "short",
+        "tiny",
         "django-insecure-dev-key-change-in-prod-0123456789",
         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     ] {

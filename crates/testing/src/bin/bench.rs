@@ -206,7 +206,8 @@ fn start_times(install: &Install) -> Value {
 }
 
 fn resident_mb(server: &Server) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).expect("the server runs");
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).expect("the server runs");
     let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
     let kilobytes: f64 = kilobytes.trim().trim_end_matches(" kB").parse().expect("a number");
     round(kilobytes / 1024.0)

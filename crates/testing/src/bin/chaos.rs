@@ -20,25 +20,26 @@ const KILLS_TO_PROVE: u32 = 40;
 
 #[derive(Debug, Parser)]
 struct Arguments {
-    #[arg(long, default_value_t = 300)]
-    kills: u32,
+    /// 300 when absent, 60 with `--temporal`.
+    #[arg(long)]
+    kills: Option<u32>,
     /// Repeats the plan of an earlier run; from the clock when absent.
     #[arg(long)]
     seed: Option<u64>,
-    /// Conversations at once.
-    #[arg(long, default_value_t = 5)]
-    conversations: u32,
-    /// Minutes after which no kill is made any more.
-    #[arg(long, default_value_t = 20)]
-    minutes: u64,
+    /// Conversations at once; 5 when absent, 8 with `--temporal`.
+    #[arg(long)]
+    conversations: Option<u32>,
+    /// Minutes after which no kill is made any more; 20 when absent, 14 with `--temporal`.
+    #[arg(long)]
+    minutes: Option<u64>,
     /// Break each promise that has a switch, and expect the checks to notice.
     #[arg(long)]
     prove: bool,
     /// The same with this fault alone: `ledger_off` or `ack_early`.
     #[arg(long, value_parser = fault)]
     fault: Option<Fault>,
-    /// Gateway, workers and a Temporal server instead of one process. Not yet.
-    #[arg(long)]
+    /// Gateway, worker and a Temporal server instead of one process; the server is killed too.
+    #[arg(long, conflicts_with_all = ["prove", "fault"])]
     temporal: bool,
     /// The program, built with `--features soma/faults`; the one beside this when absent.
     #[arg(long)]
@@ -56,10 +57,6 @@ fn fault(name: &str) -> Result<Fault, String> {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if arguments.temporal {
-        println!("--temporal is not in this version: chaos kills the standalone program only");
-        return ExitCode::FAILURE;
-    }
     let soma = arguments.soma.clone().unwrap_or_else(|| {
         let own = std::env::current_exe().expect("this program knows where it is");
         own.with_file_name("soma")
@@ -79,17 +76,25 @@ async fn main() -> ExitCode {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut options = Options::new(soma);
     options.seed = arguments.seed.unwrap_or(now.as_secs());
-    options.conversations = arguments.conversations;
-    options.time_max = Duration::from_secs(arguments.minutes.saturating_mul(60));
+    options.temporal = arguments.temporal;
+    // A lost worker is noticed after seconds: more at once keeps it busy, fewer kills keep it short.
+    let (kills, conversations, minutes) = if arguments.temporal { (60, 8, 14) } else { (300, 5, 20) };
+    options.conversations = arguments.conversations.unwrap_or(conversations);
+    options.time_max = Duration::from_secs(arguments.minutes.unwrap_or(minutes).saturating_mul(60));
     options.progress = true;
     if faults.is_empty() {
-        options.kills = arguments.kills;
-        let report = run(&options).await;
+        options.kills = arguments.kills.unwrap_or(kills);
+        let run = run(&options);
+        // The Temporal server is stopped also when this is broken off.
+        let report = tokio::select! {
+            report = run => report,
+            _ = tokio::signal::ctrl_c() => return ExitCode::FAILURE,
+        };
         print(&report);
         return if report.kept() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let mut unnoticed = Vec::new();
-    options.kills = arguments.kills.min(KILLS_TO_PROVE);
+    options.kills = arguments.kills.unwrap_or(kills).min(KILLS_TO_PROVE);
     for fault in faults {
         options.fault = Some(fault);
         let report = run(&options).await;

@@ -111,8 +111,8 @@ fn said(api: &Api, turn: &Turn, messages: &[&Value], state: &str) {
         of_role("assistant").filter(|message| message.get("tool_calls").is_none()).map(content).collect();
     let results: Vec<String> = of_role("tool").map(content).collect();
     for (call, result) in turn.script.calls.iter().zip(&results) {
-        // Another result than success is that nothing is known, and only of these calls.
-        if *result != call.success() && call.class != Class::AtMostOnce {
+        // Another result than success is that nothing is known, and only of these calls; or that the run was cancelled.
+        if *result != call.success() && call.class != Class::AtMostOnce && state != "cancelled" {
             api.violated(Promise::Calls, format!("run {run}, {call:?}: its result is {result:?}"));
         }
     }
@@ -200,7 +200,7 @@ impl Evidence {
                 tally.api.violated(Promise::Calls, what);
             }
             let step = steps.get(index).map(|ordinal| (id.clone(), *ordinal));
-            self.call(call, made, step.as_ref(), tally);
+            self.call(call, &run.state, made, step.as_ref(), tally);
         }
     }
 
@@ -208,6 +208,7 @@ impl Evidence {
     fn call<'a>(
         &self,
         call: &'a Call,
+        run_state: &str,
         made: Option<&CallRow>,
         step: Option<&StepId>,
         tally: &mut Tally<'a, '_>,
@@ -225,6 +226,10 @@ impl Evidence {
             (Class::Repeatable, "success") => count >= 1,
             (_, "success") => count == 1,
             (Class::AtMostOnce, "unknown") => count <= 1,
+            // A kill fell inside of it, and its run was cancelled before it was made again.
+            (Class::Repeatable, "cancelled") => run_state == "cancelled",
+            (Class::Idempotent, "cancelled") => run_state == "cancelled" && count <= 1,
+            (Class::Transactional, "cancelled") => run_state == "cancelled" && count == 0,
             // Never ended: its run was stopped. What commits with its row has not happened then.
             (Class::Transactional, "") => count == 0,
             (Class::Repeatable, "") => true,

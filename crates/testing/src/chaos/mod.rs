@@ -10,18 +10,19 @@
 mod check;
 mod client;
 mod inspect;
+mod install;
 mod load;
 mod outside;
 mod plan;
 mod random;
 mod report;
 mod script;
+mod temporal;
 mod topology;
 
 use std::{
     collections::{HashSet, VecDeque},
     path::PathBuf,
-    process::ExitStatus,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -31,23 +32,21 @@ pub use report::{Promise, Report, Violation};
 use check::Evidence;
 use client::{Api, Turn, lock};
 use inspect::Snapshot;
+use install::{Around, Point};
 use load::Load;
 use outside::Outside;
-use plan::{Moment, plan};
+use plan::Moment;
 use random::Random;
-use topology::{Standalone, Topology, killed};
+use temporal::Temporal;
+use topology::{Ended, Ground, Standalone, Topology, Victim, killed};
 
 use crate::{ScriptedModel, model_server};
 
-/// How long a failpoint may not be passed, or a 202 not come, before the kill falls all the same.
-const MOMENT_MAX: Duration = Duration::from_secs(8);
-/// The same with a promise broken on purpose: few turns get far then.
+/// How long a moment is waited for with a promise broken on purpose: few turns get far then.
 const MOMENT_BROKEN_MAX: Duration = Duration::from_secs(2);
 /// Cancelled turns in a hundred while a failpoint is waited for that only they pass.
 const CANCELS_WANTED: u64 = 60;
-/// How long all runs may take to end after the last start.
-const SETTLE_MAX: Duration = Duration::from_secs(120);
-/// The same with a promise broken on purpose: what hangs then hangs for ever.
+/// How long all runs may take to end with a promise broken on purpose: what hangs then hangs for ever.
 const SETTLE_BROKEN_MAX: Duration = Duration::from_secs(20);
 /// Kills between two lines that say how far it is.
 const PROGRESS_EVERY: u64 = 25;
@@ -90,6 +89,8 @@ pub struct Options {
     pub seed: u64,
     pub fault: Option<Fault>,
     pub conversations: u32,
+    /// Gateway and worker apart, behind a Temporal server, instead of one process on embedded engines.
+    pub temporal: bool,
     /// No kill after this time; too few kills are a violation.
     pub time_max: Duration,
     /// Says how far it is on standard error.
@@ -105,13 +106,14 @@ impl Options {
             seed: 1,
             fault: None,
             conversations: 5,
+            temporal: false,
             time_max: Duration::from_secs(20 * 60),
             progress: false,
         }
     }
 }
 
-/// Runs chaos against `soma serve` on embedded engines.
+/// Runs chaos against `soma serve` on embedded engines, or against gateway and worker behind a Temporal server.
 ///
 /// # Panics
 /// When it can't do its work: the program can't be run, has no faults built in, or does not start.
@@ -125,10 +127,17 @@ pub async fn run(options: &Options) -> Report {
     let model = ScriptedModel::start_with(model_server::Options { recorded_max: 0, ..Default::default() })
         .expect("a port");
     let (model_url, effects_url) = (model.base_url(), outside.url());
-    let installed =
-        Standalone::install(&options.soma, folder.path(), &model_url, &effects_url, options.fault).await;
-    let chaos = Chaos::new(options, installed, random);
-    let report = chaos.run(&outside).await;
+    let ground = Ground {
+        soma: &options.soma,
+        folder: folder.path().to_owned(),
+        around: Around { model_url: &model_url, effects_url: &effects_url },
+        fault: options.fault,
+    };
+    let report = if options.temporal {
+        Chaos::new(options, Temporal::install(&ground).await, random).run(&outside).await
+    } else {
+        Chaos::new(options, Standalone::install(&ground).await, random).run(&outside).await
+    };
     if !report.kept() && options.fault.is_none() {
         let kept = folder.keep();
         let text = serde_json::to_string_pretty(&report).expect("a report is JSON");
@@ -157,9 +166,13 @@ struct Chaos<'a, T> {
 
 impl<'a, T: Topology> Chaos<'a, T> {
     fn new(options: &'a Options, topology: T, random: Random) -> Self {
-        let api = Api::new(topology.api_key());
-        let report =
-            Report { seed: options.seed, fault: options.fault.map(Fault::as_str), ..Report::default() };
+        let api = Api::new(&topology.installation().api_key);
+        let report = Report {
+            seed: options.seed,
+            topology: T::NAME,
+            fault: options.fault.map(Fault::as_str),
+            ..Report::default()
+        };
         Self {
             options,
             topology,
@@ -176,13 +189,13 @@ impl<'a, T: Topology> Chaos<'a, T> {
         let begun = Instant::now();
         self.start(None).await.expect("the program starts");
         self.expect_test_tools().await;
-        self.topology.kill(&mut self.random).await;
+        self.topology.kill(Victim::Program).await.expect("it has just answered");
         self.api.base.send_replace(None);
         let load = Load::start(&self.api, self.options.conversations, &mut self.random);
         self.kill_all(&load, begun).await;
         let started = Instant::now();
         self.start(None).await.expect("the program starts after the last kill");
-        let settle_max = if self.options.fault.is_some() { SETTLE_BROKEN_MAX } else { SETTLE_MAX };
+        let settle_max = if self.options.fault.is_some() { SETTLE_BROKEN_MAX } else { T::BOUNDS.settle };
         let (turns, settled) = load.settle(settle_max).await;
         self.report.settled_ms = started.elapsed().as_millis();
         if settled {
@@ -193,15 +206,16 @@ impl<'a, T: Topology> Chaos<'a, T> {
             let what = format!("within {settle_max:?} {} runs have not ended: {open:?}", open.len());
             self.api.violated(Promise::Ended, what);
         }
-        let status = self.topology.stop().await;
-        if !status.success() {
-            self.api.violated(Promise::Program, format!("asked to stop, it ended with {status}"));
+        for (who, status) in self.topology.stop().await {
+            if !status.success() {
+                self.api.violated(Promise::Program, format!("asked to stop, {who} ended with {status}"));
+            }
         }
         self.finish(turns, outside, begun).await
     }
 
     async fn finish(mut self, turns: Vec<Arc<Turn>>, outside: &Outside, begun: Instant) -> Report {
-        let log = std::fs::read_to_string(self.topology.log()).unwrap_or_default();
+        let log = std::fs::read_to_string(&self.topology.installation().log).unwrap_or_default();
         for line in log.lines().filter(|line| line.contains("panicked at")) {
             self.api.violated(Promise::Program, line.to_owned());
         }
@@ -209,7 +223,7 @@ impl<'a, T: Topology> Chaos<'a, T> {
         self.report.events = turns.iter().map(|turn| lock(&turn.frames).len() as u64).sum();
         let evidence = Evidence {
             turns,
-            database: Snapshot::read(self.topology.database()).await,
+            database: Snapshot::read(&self.topology.installation().database).await,
             outside: outside.effects().await,
             cut_off: self.cut_off,
         };
@@ -223,28 +237,36 @@ impl<'a, T: Topology> Chaos<'a, T> {
     }
 
     async fn kill_all(&mut self, load: &Load, begun: Instant) {
-        let mut moments = VecDeque::from(plan(self.options.kills, &mut self.random));
+        let mut moments = VecDeque::from(T::plan(self.options.kills, &mut self.random));
         // A point that was missed once is tried once more, last.
-        let mut missed: HashSet<&'static str> = HashSet::new();
-        while let Some(moment) = moments.pop_front() {
+        let mut missed: HashSet<String> = HashSet::new();
+        while let Some(planned) = moments.pop_front() {
             if begun.elapsed() > self.options.time_max {
                 let what =
                     format!("{} kills took too long, {} are left", self.report.kills, moments.len() + 1);
                 self.api.violated(Promise::Program, what);
                 return;
             }
+            let (victim, moment) = &planned;
+            let at_random = plan::place(*victim, &Moment::Random(Duration::ZERO));
             load.cancel(if moment.wants_cancels() { CANCELS_WANTED } else { load::CANCELLED });
-            let reached = self.kill_at(&moment).await;
-            self.report.kills += 1;
-            let place = if reached { moment.place() } else { "at random" };
-            *self.report.places.entry(place.to_owned()).or_default() += 1;
-            if !reached && missed.insert(moment.place()) {
+            if matches!(moment, Moment::Point(..)) && self.topology.runs(*victim) {
+                // A process is armed as it starts.
+                self.kill(*victim, at_random.clone()).await;
+            }
+            let reached = self.reached(*victim, moment).await;
+            let place = plan::place(*victim, moment);
+            if !reached && missed.insert(place.clone()) {
                 // In the place of a random kill, so that their number stays.
-                if let Some(other) = moments.iter_mut().find(|other| matches!(other, Moment::Random(_))) {
-                    *other = moment.clone();
+                let other = moments
+                    .iter_mut()
+                    .find(|(other, moment)| other == victim && matches!(moment, Moment::Random(_)));
+                if let Some(other) = other {
+                    *other = planned.clone();
                 }
             }
             self.report.unreached += u64::from(!reached);
+            self.kill(*victim, if reached { place } else { at_random }).await;
             if self.options.progress && self.report.kills.is_multiple_of(PROGRESS_EVERY) {
                 let (broken, more) = self.api.violations();
                 let broken = broken.len() as u64 + more;
@@ -254,14 +276,31 @@ impl<'a, T: Topology> Chaos<'a, T> {
         }
     }
 
-    /// Starts what is down and kills at this moment; false when the moment did not come.
-    async fn kill_at(&mut self, moment: &Moment) -> bool {
-        let reached = match moment {
+    async fn kill(&mut self, victim: Victim, place: String) {
+        if let Err(problem) = self.topology.kill(victim).await {
+            self.api.violated(Promise::Program, format!("{victim}: {problem}"));
+        }
+        if !self.topology.runs(Victim::Gateway) {
+            self.api.base.send_replace(None);
+        }
+        self.down_since.get_or_insert_with(Instant::now);
+        self.report.kills += 1;
+        *self.report.places.entry(place).or_default() += 1;
+        if victim.calls_tools() {
+            for step in inspect::cut_off(&self.topology.installation().database).await {
+                self.report.cut_off += u64::from(self.cut_off.insert(step));
+            }
+        }
+    }
+
+    /// Starts what is down and waits for this moment; false when it did not come.
+    async fn reached(&mut self, victim: Victim, moment: &Moment) -> bool {
+        match moment {
             Moment::Starting(after) => {
-                // Cut off wherever it is then; the process is killed below.
+                // Cut off wherever it is then; the process is killed next.
                 let started = tokio::time::timeout(*after, self.start(None)).await;
-                if let Ok(Err(status)) = started {
-                    self.api.violated(Promise::Program, format!("it ended as it started: {status}"));
+                if let Ok(Err((who, status))) = started {
+                    self.api.violated(Promise::Program, format!("{who} ended as it started: {status}"));
                 }
                 true
             }
@@ -275,47 +314,38 @@ impl<'a, T: Topology> Chaos<'a, T> {
                 .await
             }
             Moment::Point(name, pass) => {
-                self.run_until(Some((name, *pass)), |_| std::future::pending()).await
+                self.run_until(Some((victim, (name, *pass))), |_| std::future::pending()).await
             }
-        };
-        self.topology.kill(&mut self.random).await;
-        self.api.base.send_replace(None);
-        self.down_since.get_or_insert_with(Instant::now);
-        let cut_off = inspect::cut_off(self.topology.database()).await;
-        self.report.cut_off += cut_off.len() as u64;
-        self.cut_off.extend(cut_off);
-        reached
+        }
     }
 
     /// Runs until the moment, or until an armed process has killed itself. False when neither comes.
     async fn run_until<F: Future<Output = ()>>(
         &mut self,
-        armed: Option<topology::Armed>,
+        armed: Option<(Victim, Point)>,
         moment: impl FnOnce(Arc<Api>) -> F,
     ) -> bool {
-        let ended = |api: &Api, status: ExitStatus| {
-            if armed.is_none() || !killed(status) {
-                api.violated(Promise::Program, format!("it ended by itself: {status}"));
+        let ended = |api: &Api, (who, status): Ended| {
+            let right = killed(status) && armed.is_some_and(|(victim, _)| victim == who);
+            if !right {
+                api.violated(Promise::Program, format!("{who} ended by itself: {status}"));
             }
+            right
         };
         // A point may be passed before the program listens: what was left is taken up first.
-        if let Err(status) = self.start(armed).await {
-            ended(&self.api, status);
-            return killed(status);
+        if let Err(end) = self.start(armed).await {
+            return ended(&self.api, end);
         }
         let moment = moment(Arc::clone(&self.api));
-        let moment_max = if self.options.fault.is_some() { MOMENT_BROKEN_MAX } else { MOMENT_MAX };
+        let moment_max = if self.options.fault.is_some() { MOMENT_BROKEN_MAX } else { T::BOUNDS.moment };
         tokio::select! {
-            status = self.topology.ended() => {
-                ended(&self.api, status);
-                killed(status)
-            }
+            end = self.topology.ended() => ended(&self.api, end),
             () = moment => true,
             () = tokio::time::sleep(moment_max) => false,
         }
     }
 
-    async fn start(&mut self, armed: Option<topology::Armed>) -> Result<(), ExitStatus> {
+    async fn start(&mut self, armed: Option<(Victim, Point)>) -> Result<(), Ended> {
         let base = self.topology.start(armed).await?;
         self.api.base.send_replace(Some(base));
         if let Some(since) = self.down_since.take() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use platform::faults::POINTS;
 
-use super::random::Random;
+use super::{random::Random, topology::Victim};
 
 /// Kills in a hundred at failpoints, as an answer arrives, and while the program starts. The rest are at random.
 const AT_POINTS: u32 = 55;
@@ -20,6 +20,19 @@ const STARTING_MS: u64 = 400;
 const SELDOM: [&str; 5] =
     ["message_before_commit", "message_committed", "run_claimed", "finish_before_commit", "finish_committed"];
 
+/// With a Temporal server: one kill in so many is the server's, and the gateway's.
+const SERVER_ONE_IN: u32 = 12;
+const GATEWAY_ONE_IN: u32 = 4;
+/// Of the gateway's kills, and of the worker's, those in a hundred at failpoints.
+const STINT_AT_POINTS: u32 = 60;
+/// The latest random moment: a killed worker's runs stand still for seconds, and a kill then proves little.
+const WORKER_RANDOM_MS: u64 = 11_000;
+const GATEWAY_RANDOM_MS: u64 = 2_500;
+const SERVER_RANDOM_MS: u64 = 4_000;
+
+/// A kill that is to come.
+pub(super) type Planned = (Victim, Moment);
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Moment {
     /// This long after the process was started, ready or not.
@@ -33,7 +46,6 @@ pub(super) enum Moment {
 }
 
 impl Moment {
-    /// What the kill is counted under.
     pub(super) fn place(&self) -> &'static str {
         match self {
             Self::Starting(_) => "while starting",
@@ -46,6 +58,14 @@ impl Moment {
     /// The points at a turn's other ends are passed only by runs that don't complete.
     pub(super) fn wants_cancels(&self) -> bool {
         matches!(self, Self::Point(name, _) if name.starts_with("finish"))
+    }
+}
+
+/// What a kill is counted under.
+pub(super) fn place(victim: Victim, moment: &Moment) -> String {
+    match (victim, moment) {
+        (Victim::Program, _) | (_, Moment::Point(..)) => moment.place().to_owned(),
+        _ => format!("{victim} {}", moment.place()),
     }
 }
 
@@ -68,9 +88,63 @@ pub(super) fn plan(kills: u32, random: &mut Random) -> Vec<Moment> {
     moments
 }
 
+/// Kills of gateway, worker and server. A process is armed as it starts, so that kills at failpoints follow another
+/// kill of the same process.
+pub(super) fn temporal(kills: u32, random: &mut Random) -> Vec<Planned> {
+    let (server, gateway) = (kills / SERVER_ONE_IN, kills / GATEWAY_ONE_IN);
+    let mut stints: Vec<Vec<Planned>> = Vec::new();
+    for _ in 0..server {
+        stints.push(vec![(Victim::Server, Moment::Random(random.millis_below(SERVER_RANDOM_MS)))]);
+    }
+    stints.extend(stints_of(Victim::Gateway, gateway, random));
+    stints.extend(stints_of(Victim::Worker, kills - server - gateway, random));
+    random.shuffle(&mut stints);
+    stints.concat()
+}
+
+fn stints_of(victim: Victim, kills: u32, random: &mut Random) -> Vec<Vec<Planned>> {
+    let (at_gateway, at_worker): (Vec<_>, Vec<_>) =
+        POINTS.iter().partition(|name| name.starts_with("message"));
+    let mut points: Vec<&'static str> = if victim == Victim::Gateway { at_gateway } else { at_worker };
+    random.shuffle(&mut points);
+    let at_points = kills * STINT_AT_POINTS / 100;
+    let mut stints: Vec<Vec<Planned>> = Vec::new();
+    for index in 0..kills - at_points {
+        let first = match victim {
+            Victim::Gateway if index % 2 == 0 => Moment::Accepted(1 + random.below(3)),
+            Victim::Gateway => Moment::Random(random.millis_below(GATEWAY_RANDOM_MS)),
+            _ => Moment::Random(random.millis_below(WORKER_RANDOM_MS)),
+        };
+        stints.push(vec![(victim, first)]);
+    }
+    for (index, name) in (0..at_points as usize).zip(points.iter().cycle()) {
+        let passes = if SELDOM.contains(name) { 1 } else { 4 };
+        let many = stints.len();
+        stints[index % many].push((victim, Moment::Point(name, 1 + random.below(passes))));
+    }
+    stints
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn with_a_server_every_process_and_every_point_has_its_kills() {
+        let planned = temporal(60, &mut Random::new(7));
+        assert_eq!(planned, temporal(60, &mut Random::new(7)));
+        let many = |victim| planned.iter().filter(|(killed, _)| *killed == victim).count();
+        assert_eq!([Victim::Server, Victim::Gateway, Victim::Worker].map(many), [5, 15, 40]);
+        for point in POINTS {
+            let times = planned
+                .iter()
+                .filter(|(_, moment)| matches!(moment, Moment::Point(name, _) if name == point));
+            assert!(times.count() >= 2, "{point}");
+        }
+        for kills in 0..20 {
+            assert_eq!(temporal(kills, &mut Random::new(1)).len(), kills as usize);
+        }
+    }
 
     #[test]
     fn a_seed_repeats_its_plan_and_every_point_is_in_a_long_one() {

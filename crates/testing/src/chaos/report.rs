@@ -39,6 +39,7 @@ pub struct Violation {
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     pub seed: u64,
+    pub topology: &'static str,
     pub fault: Option<&'static str>,
     pub kills: u64,
     /// Kills by where they fell.
@@ -60,7 +61,7 @@ pub struct Report {
     pub effects: BTreeMap<String, u64>,
     /// At most once calls whose outcome is unknown.
     pub unknown: u64,
-    /// The same calls as kills cut them off, each as often as one did.
+    /// At most once calls that a kill fell inside of.
     pub cut_off: u64,
     pub cost_micros: i64,
     /// From a kill to the next time the program was ready.
@@ -108,9 +109,10 @@ const PRINTED: usize = 4;
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fault = self.fault.map(|fault| format!(", with the fault {fault}")).unwrap_or_default();
-        writeln!(f, "chaos: seed {}{fault}: {} kills in {} s", self.seed, self.kills, self.duration_s)?;
+        let Self { seed, topology, kills, duration_s, .. } = self;
+        writeln!(f, "chaos ({topology}): seed {seed}{fault}: {kills} kills in {duration_s} s")?;
         for (place, kills) in &self.places {
-            writeln!(f, "  {place:<24} {kills:>6}")?;
+            writeln!(f, "  {place:<32} {kills:>6}")?;
         }
         if self.unreached > 0 {
             writeln!(f, "  {} more failpoints were not passed in time", self.unreached)?;

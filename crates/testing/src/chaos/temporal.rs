@@ -167,13 +167,23 @@ impl Server {
         let killed = Command::new("kill").args(["-KILL", &pid]).status().await;
         assert!(killed.expect("kill can be run").success(), "SIGKILL can be sent to the server");
         let gone = async {
-            while self.process().await.is_some() {
+            while !is_over(&pid) {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
         tokio::time::timeout(GONE_MAX, gone).await.expect("who is killed is gone");
         Ok(())
     }
+}
+
+/// Whether a killed process has let go of its ports. Its command line is gone earlier, and its first thread too; the
+/// last thread takes them with it.
+fn is_over(pid: &str) -> bool {
+    let process = Path::new("/proc").join(pid);
+    let Ok(stat) = std::fs::read_to_string(process.join("stat")) else { return true };
+    // The state follows the name, which is in parentheses.
+    let ended = stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']));
+    ended && std::fs::read_dir(process.join("task")).map_or(0, Iterator::count) <= 1
 }
 
 /// Also when a check of chaos itself has failed: it is nobody's child.
