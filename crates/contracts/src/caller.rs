@@ -13,4 +13,6 @@ pub struct Caller {
     pub roles: Vec<String>,
     /// Actions that the credential is limited to; `*` stands for all that the roles allow.
     pub scopes: Vec<String>,
+    /// When the credential ends, in milliseconds since 1970: a key that it makes ends no later.
+    pub expires_at: Option<i64>,
 }

@@ -100,7 +100,8 @@ async fn decide(app: &App, run: &Run, call: &ToolCall) -> Result<(Request, Decis
         .await?
         .ok_or_else(|| StepError::failed("no_agent", "The agent is gone."))?;
     let roles = permissions::roles_of(app.database.read(), run.tenant, run.user).await?;
-    let caller = Caller { tenant: run.tenant, user: run.user, roles, scopes: run.scopes.clone() };
+    let scopes = run.scopes.clone();
+    let caller = Caller { tenant: run.tenant, user: run.user, roles, scopes, expires_at: None };
     let request = Request::new(&caller, "tool:execute", Resource::new("tool", &call.tool))
         .with_context(json!({ "agent_tools": agent.tools }));
     let decision = app.policy.decide(&request);

@@ -67,7 +67,12 @@ impl World {
             Box::pin(async { Err(sandbox::Unavailable { missing: vec!["not needed here".into()] }) });
         let app =
             App::build(Parts { config, model: Arc::new(client), sandbox, metrics: None }).await.unwrap();
-        Self { app, caller: Caller { tenant, user, roles, scopes: vec!["*".into()] }, model, _folder: folder }
+        Self {
+            app,
+            caller: Caller { tenant, user, roles, scopes: vec!["*".into()], expires_at: None },
+            model,
+            _folder: folder,
+        }
     }
 
     async fn message(&self) -> RunId {

@@ -95,7 +95,7 @@ async fn list_keys(
     Ok(Json(service::list_keys(&app, &caller, &page).await?))
 }
 
-/// Makes an API key for the caller. It can't do more than the key that makes it.
+/// Makes an API key for the caller. It can't do more than the key that makes it, and ends no later.
 #[utoipa::path(post, path = "/api/v2/api-keys", tag = "identity", request_body = CreateApiKey,
     extensions(("x-soma-action" = json!("apikey:create"))),
     responses((status = 201, body = CreatedApiKey), (status = "default", body = Problem)))]

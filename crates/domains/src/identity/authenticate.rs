@@ -82,7 +82,13 @@ async fn authenticate(app: &App, header: Option<&header::HeaderValue>) -> Result
     let found =
         store::valid_key(app.database.read(), &hash, now).await?.ok_or_else(Problem::unauthenticated)?;
     let roles = permissions::roles_of(app.database.read(), found.tenant, found.user).await?;
-    let caller = Caller { tenant: found.tenant, user: found.user, roles, scopes: found.scopes };
+    let caller = Caller {
+        tenant: found.tenant,
+        user: found.user,
+        roles,
+        scopes: found.scopes,
+        expires_at: found.expires_at,
+    };
     app.sessions.put(hash, caller.clone());
     service::note_use(app, found.id, found.last_used_at, now);
     Ok(caller)

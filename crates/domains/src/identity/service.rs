@@ -207,7 +207,8 @@ pub(super) async fn create_key(
         ));
     }
     let new = NewKey { name: new.name, scopes, lifetime_s: new.lifetime_s };
-    let (key, row) = make_key(&app.config, caller.tenant, caller.user, &new)?;
+    let (key, mut row) = make_key(&app.config, caller.tenant, caller.user, &new)?;
+    row.expires_at = [row.expires_at, caller.expires_at].into_iter().flatten().min();
     let shown = ApiKey {
         id: row.id,
         user_id: caller.user,

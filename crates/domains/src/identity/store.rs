@@ -58,6 +58,7 @@ pub(super) struct ValidKey {
     pub user: UserId,
     pub scopes: Vec<String>,
     pub last_used_at: Option<i64>,
+    pub expires_at: Option<i64>,
 }
 
 pub(super) async fn user_by_email(connection: &impl Sql, email: &str) -> Result<Option<UserId>, Error> {
@@ -115,7 +116,7 @@ pub(super) async fn valid_key(
 ) -> Result<Option<ValidKey>, Error> {
     let row = connection
         .one(
-            "SELECT k.id, k.tenant_id, k.user_id, k.scopes, k.last_used_at FROM api_keys k
+            "SELECT k.id, k.tenant_id, k.user_id, k.scopes, k.last_used_at, k.expires_at FROM api_keys k
              JOIN memberships m ON m.tenant_id = k.tenant_id AND m.user_id = k.user_id
              WHERE k.hash = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $2)",
             params![hash, now],
@@ -128,6 +129,7 @@ pub(super) async fn valid_key(
             user: row.parse("user_id")?,
             scopes: row.json("scopes")?,
             last_used_at: row.int_opt("last_used_at")?,
+            expires_at: row.int_opt("expires_at")?,
         })
     })
     .transpose()

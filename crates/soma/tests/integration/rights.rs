@@ -155,6 +155,17 @@ async fn a_revoked_key_is_refused_within_a_second_and_its_value_was_shown_once()
 }
 
 #[tokio::test]
+async fn a_key_makes_no_key_that_outlives_it() {
+    let server = Server::start().await;
+    let made = server.api().post("/api/v2/api-keys", json!({ "lifetime_s": 60 })).await.expect(201);
+    let short = server.api().with_key(made["key"].as_str().unwrap());
+
+    let heir = short.post("/api/v2/api-keys", json!({ "name": "heir" })).await.expect(201);
+
+    assert_eq!(heir["expires_at"], made["expires_at"]);
+}
+
+#[tokio::test]
 async fn a_key_past_its_time_is_refused() {
     let server = Server::start().await;
     let admin = server.api();
