@@ -31,7 +31,7 @@ pub enum BuildError {
     Database(#[from] database::Error),
     #[error("the policy does not load: {0}")]
     Policy(#[from] policy::LoadError),
-    #[error("the database's folder {0} can't be made: {1}")]
+    #[error("the database can't be made at {0}: {1}")]
     Folder(PathBuf, std::io::Error),
     #[error("the model's address can't be called: {0}")]
     Egress(#[from] platform::egress::Error),
@@ -113,6 +113,7 @@ pub async fn open_database(config: &Config) -> Result<Database, BuildError> {
     if let Some(folder) = config.database.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         private_folder(folder).map_err(|error| BuildError::Folder(folder.to_owned(), error))?;
     }
+    private_file(&config.database).map_err(|error| BuildError::Folder(config.database.clone(), error))?;
     Ok(Database::open(config.database.clone()).await?)
 }
 
@@ -121,6 +122,12 @@ pub async fn open_migrated_database(config: &Config) -> Result<Database, BuildEr
     let database = open_database(config).await?;
     let pending = database::pending::<crate::Migrator>(&database).await?;
     if pending.is_empty() { Ok(database) } else { Err(BuildError::Schema(pending.join(", "))) }
+}
+
+/// Makes an empty file that only this user may read, unless it is there. SQLite gives the files beside it the same mode.
+fn private_file(file: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(file).map(drop)
 }
 
 /// Makes a folder that only this user may enter.

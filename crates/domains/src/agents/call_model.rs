@@ -39,6 +39,8 @@ const DELTA_WAIT: Duration = Duration::from_millis(50);
 const CALL_TIMEOUT: Duration = Duration::from_secs(600);
 /// An answer longer than this is ended here.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// An answer takes at most this part of a model's context: the rest is what it answers from.
+const OUTPUT_PART: u32 = 4;
 /// Tool calls taken from one answer.
 const TOOL_CALLS_MAX: usize = 16;
 
@@ -113,7 +115,7 @@ impl Call {
         let last = number + 1 >= agent.limits.steps_max;
         let tools =
             if profile.tools && !last { app.tools.get().await?.specs_of(&agent.tools) } else { Vec::new() };
-        let output_tokens_max = agent.limits.output_tokens_max.min(profile.context_tokens / 2);
+        let output_tokens_max = agent.limits.output_tokens_max.min(profile.context_tokens / OUTPUT_PART);
         let transcript = journal::transcript(app.database.read(), &run).await?;
         let fitted = context::fit(model, &agent.prompt, &transcript, run.id, &tools, output_tokens_max)
             .ok_or_else(|| {
