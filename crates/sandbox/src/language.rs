@@ -200,7 +200,7 @@ mod tests {
                 .map(|found| found.prefix)
         };
         assert_eq!(find("/usr/bin/python3", "/usr"), Some(None));
-        let version = "/root/.pyenv/versions/3.11.7";
+        let version = "/home/someone/.pyenv/versions/3.11.7";
         assert_eq!(find(&format!("{version}/bin/python3.11"), version), Some(Some(PathBuf::from(version))));
         assert_eq!(find("/home/bin/python3", "/home"), None);
         assert_eq!(find("/home/someone/bin/python3", "/opt/python"), None);
