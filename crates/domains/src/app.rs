@@ -108,12 +108,17 @@ impl App {
     }
 }
 
-/// Opens the database file, making its folder when absent.
-pub async fn open_database(config: &Config) -> Result<Database, BuildError> {
+/// Makes the database's folder and file, private, unless they are there.
+pub fn prepare_database(config: &Config) -> Result<(), BuildError> {
     if let Some(folder) = config.database.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         private_folder(folder).map_err(|error| BuildError::Folder(folder.to_owned(), error))?;
     }
-    private_file(&config.database).map_err(|error| BuildError::Folder(config.database.clone(), error))?;
+    private_file(&config.database).map_err(|error| BuildError::Folder(config.database.clone(), error))
+}
+
+/// Opens the database, making its file when absent.
+pub async fn open_database(config: &Config) -> Result<Database, BuildError> {
+    prepare_database(config)?;
     Ok(Database::open(config.database.clone()).await?)
 }
 

@@ -17,7 +17,7 @@ pub mod permissions;
 pub mod tenants;
 pub mod tools;
 
-pub use app::{App, BuildError, Parts, open_database, open_migrated_database};
+pub use app::{App, BuildError, Parts, open_database, open_migrated_database, prepare_database};
 pub use router::{AssembleError, Assembled, Domain, assemble};
 
 use platform::database::{Migration, MigrationTrait, MigratorTrait};

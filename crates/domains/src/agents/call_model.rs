@@ -166,8 +166,7 @@ impl Call {
                 Box::pin(async move {
                     if begun == Begun::Again {
                         let ordinal = Some(charge.ordinal);
-                        let cost = models::settle_open(tx, charge.tenant, charge.user, run, ordinal).await?;
-                        journal::add_usage(tx, run, Usage::default(), cost, false).await?;
+                        journal::settle_lost_calls(tx, charge.tenant, charge.user, run, ordinal).await?;
                         journal::emit(tx, run, "chat.reset", &reset).await?;
                     }
                     match models::reserve(tx, charge, reserved).await? {

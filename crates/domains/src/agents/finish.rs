@@ -16,7 +16,6 @@ use crate::{
         self,
         journal::{self, RunState},
     },
-    models,
 };
 
 /// Ends the run as cancelled, or as failed with this code.
@@ -45,8 +44,7 @@ impl Step for Finish {
                     for call in store::open_calls(tx, run_id).await? {
                         Ended::cut_off(toolbox.as_deref(), call, run.conversation).write(tx).await?;
                     }
-                    let cost = models::settle_open(tx, run.tenant, run.user, run_id, None).await?;
-                    journal::add_usage(tx, run_id, contracts::model::Usage::default(), cost, false).await?;
+                    journal::settle_lost_calls(tx, run.tenant, run.user, run_id, None).await?;
                     if self.code == StepError::Cancelled.code() {
                         journal::finish(tx, run_id, RunState::Cancelled, None).await?;
                     } else {

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use contracts::{ConversationId, RunId, model::Usage};
+use contracts::{ConversationId, RunId};
 use platform::{database::Error, durable::unix_ms};
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +12,7 @@ use super::{
     journal::{self, RunState},
     store,
 };
-use crate::{App, models};
+use crate::App;
 
 /// How often runs are looked for that nobody started.
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
@@ -109,8 +109,7 @@ pub(crate) async fn fail_lost(app: &App, run: RunId, code: &str, message: &str) 
         .write(move |tx| {
             Box::pin(async move {
                 let Some(found) = journal::find_run(tx, run).await? else { return Ok(None) };
-                let cost = models::settle_open(tx, found.tenant, found.user, run, None).await?;
-                journal::add_usage(tx, run, Usage::default(), cost, false).await?;
+                journal::settle_lost_calls(tx, found.tenant, found.user, run, None).await?;
                 journal::finish(tx, run, RunState::Failed, Some((&code, &message))).await?;
                 Ok::<_, Error>(Some(found.conversation))
             })

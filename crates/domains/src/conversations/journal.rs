@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{api::Message, store};
+use crate::models;
 
 /// Messages that a turn looks back on. Older ones would not fit a model's context anyway.
 const TRANSCRIPT_MAX: i64 = 400;
@@ -178,6 +179,19 @@ pub(crate) async fn add_usage(
     context_cut: bool,
 ) -> Result<(), Error> {
     store::runs::add_usage(tx, run, usage, cost, context_cut).await
+}
+
+/// Settles model calls that nobody will hear the end of, one step's or the whole run's, at all that was held for them,
+/// and adds that to the run's cost: the two sums must stay equal.
+pub(crate) async fn settle_lost_calls(
+    tx: &Tx,
+    tenant: TenantId,
+    user: UserId,
+    run: RunId,
+    ordinal: Option<u32>,
+) -> Result<(), Error> {
+    let cost = models::settle_open(tx, tenant, user, run, ordinal).await?;
+    add_usage(tx, run, Usage::default(), cost, false).await
 }
 
 /// Ends a run, once, and tells its stream. `problem` is a code and what to do about it.

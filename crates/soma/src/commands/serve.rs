@@ -39,7 +39,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     // Held until the process ends, however it ends.
     let lease = match config.workflows.choice {
         WorkflowChoice::Embedded => {
-            domains::open_database(&config).await.map_err(Failure::failed)?;
+            domains::prepare_database(&config).map_err(Failure::failed)?;
             Some(Lease::acquire(&config.database).await.map_err(Failure::failed)?)
         }
         WorkflowChoice::Temporal(_) => None,
