@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{TenantId, UserId};
+use crate::{ApiKeyId, RunId, SessionId, TenantId, UserId};
 
 /// A user acting in one tenant, as the request's credential proved it. Nothing in a body or a header changes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,4 +15,19 @@ pub struct Caller {
     pub scopes: Vec<String>,
     /// When the credential ends, in milliseconds since 1970: a key that it makes ends no later.
     pub expires_at: Option<i64>,
+    pub credential: Credential,
+    /// Who really acts, where an administrator acts as somebody else. Every audit row names them.
+    pub impersonator: Option<UserId>,
+}
+
+/// What proved who the caller is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Credential {
+    /// `Authorization: Bearer soma_...`
+    ApiKey(ApiKeyId),
+    /// The cookie of somebody who signed in.
+    Session(SessionId),
+    /// None: a run acts with the rights of whoever started it.
+    Run(RunId),
 }

@@ -64,6 +64,12 @@ id! {
     UserId,
     /// An API key: one user in one tenant.
     ApiKeyId,
+    /// Somebody's stay after signing in.
+    SessionId,
+    /// A role, a permission or its denial, given to one user for one place and time.
+    GrantId,
+    /// A question to a person: may this tool call be made?
+    ApprovalId,
     /// An agent.
     AgentId,
     /// A conversation with one agent.

@@ -9,5 +9,8 @@ pub mod id;
 pub mod model;
 pub mod policy;
 
-pub use caller::Caller;
-pub use id::{AgentId, ApiKeyId, ConversationId, MessageId, RunId, TenantId, ToolCallId, UserId};
+pub use caller::{Caller, Credential};
+pub use id::{
+    AgentId, ApiKeyId, ApprovalId, ConversationId, GrantId, MessageId, RunId, SessionId, TenantId, ToolCallId,
+    UserId,
+};

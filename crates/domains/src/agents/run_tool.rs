@@ -8,7 +8,7 @@ use std::{
 };
 
 use contracts::{
-    Caller, ConversationId, MessageId, ToolCallId,
+    Caller, ConversationId, Credential, MessageId, ToolCallId,
     model::Role,
     policy::{Decision, Request, Resource},
 };
@@ -101,7 +101,15 @@ async fn decide(app: &App, run: &Run, call: &ToolCall) -> Result<(Request, Decis
         .ok_or_else(|| StepError::failed("no_agent", "The agent is gone."))?;
     let roles = permissions::roles_of(app.database.read(), run.tenant, run.user).await?;
     let scopes = run.scopes.clone();
-    let caller = Caller { tenant: run.tenant, user: run.user, roles, scopes, expires_at: None };
+    let caller = Caller {
+        tenant: run.tenant,
+        user: run.user,
+        roles,
+        scopes,
+        expires_at: None,
+        credential: Credential::Run(run.id),
+        impersonator: None,
+    };
     let request = Request::new(&caller, "tool:execute", Resource::new("tool", &call.tool))
         .with_context(json!({ "agent_tools": agent.tools }));
     let decision = app.policy.decide(&request);

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use contracts::{Caller, RunId};
+use contracts::{Caller, Credential, RunId, SessionId};
 use platform::{
     config::{Config, Fixed},
     durable::{Crash, Plan, simulate},
@@ -69,7 +69,15 @@ impl World {
             App::build(Parts { config, model: Arc::new(client), sandbox, metrics: None }).await.unwrap();
         Self {
             app,
-            caller: Caller { tenant, user, roles, scopes: vec!["*".into()], expires_at: None },
+            caller: Caller {
+                tenant,
+                user,
+                roles,
+                scopes: vec!["*".into()],
+                expires_at: None,
+                credential: Credential::Session(SessionId::new()),
+                impersonator: None,
+            },
             model,
             _folder: folder,
         }

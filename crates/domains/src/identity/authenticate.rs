@@ -14,14 +14,25 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use contracts::Caller;
+use contracts::{Caller, Credential};
 use platform::{durable::unix_ms, http::Problem};
 
 use super::{service, store};
 use crate::{App, permissions};
 
 /// Paths that need no credential.
-pub const PUBLIC: &[&str] = &["/health/live", "/health/ready", "/api/openapi.json"];
+const PUBLIC: &[&str] = &["/health/live", "/health/ready", "/api/openapi.json"];
+/// Everything under these needs a credential, and so does `/metrics`; what lies beside them is the web interface's
+/// files, which are the same for everybody.
+const GUARDED: &[&str] = &["/api", "/v1", "/ws", "/health", "/metrics"];
+
+/// Whether a path is answered without a credential.
+fn is_public(path: &str) -> bool {
+    let guarded = GUARDED
+        .iter()
+        .any(|prefix| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+    PUBLIC.contains(&path) || !guarded
+}
 
 /// How long a caller is remembered: a revoked key or role counts for at most this long.
 const REMEMBERED: Duration = Duration::from_millis(500);
@@ -60,7 +71,7 @@ pub async fn require_caller(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    if !PUBLIC.contains(&request.uri().path()) {
+    if !is_public(request.uri().path()) {
         let caller = authenticate(&app, request.headers().get(header::AUTHORIZATION)).await?;
         request.extensions_mut().insert(caller);
     }
@@ -88,6 +99,8 @@ async fn authenticate(app: &App, header: Option<&header::HeaderValue>) -> Result
         roles,
         scopes: found.scopes,
         expires_at: found.expires_at,
+        credential: Credential::ApiKey(found.id),
+        impersonator: None,
     };
     app.sessions.put(hash, caller.clone());
     service::note_use(app, found.id, found.last_used_at, now);

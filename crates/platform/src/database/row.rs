@@ -110,7 +110,8 @@ macro_rules! param {
 
 param!(
     value: &str, String, Option<String>, Option<&str>, i64, Option<i64>;
-    text: TenantId, UserId, ApiKeyId, AgentId, ConversationId, MessageId, RunId, ToolCallId
+    text: TenantId, UserId, ApiKeyId, SessionId, GrantId, ApprovalId, AgentId, ConversationId, MessageId, RunId,
+        ToolCallId
 );
 
 impl Param for bool {
