@@ -1,4 +1,4 @@
-//! The workflow engine as the gateway sees it: it starts a run and cancels it, and knows nothing of how.
+//! The workflow engine as the gateway sees it: it starts a run, signals and cancels it, and knows nothing of how.
 
 use crate::RunId;
 
@@ -16,6 +16,10 @@ pub trait WorkflowEngine: Send + Sync + std::fmt::Debug {
 
     /// Asks a run to stop. A run that has ended, or that the engine doesn't know, is left as it is.
     async fn cancel_turn(&self, run: RunId) -> Result<(), EngineError>;
+
+    /// Wakes a run that waits for this signal, or will. Sending it twice is sending it once. The signal must be
+    /// recorded before (`durable::signal`): whoever finds that the engine was not told tells it again.
+    async fn signal_turn(&self, run: RunId, name: &str) -> Result<(), EngineError>;
 
     /// Whether the engine knows that a run's workflow has ended. A run that still counts as at work then ended without
     /// a word (an operator terminated it, or its code no longer fits its history) and is to be ended by who asks.

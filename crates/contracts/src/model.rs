@@ -62,6 +62,8 @@ pub struct ToolSpec {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChatRequest {
+    /// Another model of the same server; the configured one when absent.
+    pub model: Option<String>,
     pub messages: Vec<ChatMessage>,
     pub tools: Vec<ToolSpec>,
     pub output_tokens_max: u32,

@@ -5,7 +5,7 @@
 
 use contracts::{
     Caller,
-    policy::{Decision, Request, Resource},
+    policy::{Decision, Effect, Request, Resource},
 };
 
 use crate::{App, audit};
@@ -43,6 +43,11 @@ impl Permit {
 pub async fn require(app: &App, caller: &Caller, action: &str, resource: Resource) -> Result<Permit, Denied> {
     let request = Request::new(caller, action, resource);
     let decision = app.policy.decide(&request);
+    // Only a tool call can wait for a person; a request is answered now.
+    let decision = match decision.effect {
+        Effect::Ask => Decision::deny("approval_unavailable", &decision.revision),
+        Effect::Allow | Effect::Deny => decision,
+    };
     metrics::counter!("auth_decisions_total", "effect" => decision.effect.as_str()).increment(1);
     if decision.allowed() {
         tracing::debug!(action, reason = %decision.reason, revision = %decision.revision, "allowed");

@@ -8,6 +8,7 @@ mod authority;
 mod router;
 
 pub mod agents;
+pub mod approvals;
 pub mod audit;
 pub mod conversations;
 pub mod identity;
@@ -29,7 +30,7 @@ macro_rules! domains {
     };
 }
 
-domains![tenants, identity, permissions, agents, models, conversations, tools, audit, operations];
+domains![tenants, identity, permissions, agents, models, conversations, tools, approvals, audit, operations];
 
 /// Every migration of the platform and of the domains.
 #[derive(Debug)]

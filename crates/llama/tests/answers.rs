@@ -61,6 +61,7 @@ fn options(tools: bool) -> Options {
 
 fn question(text: &str, output_tokens_max: u32) -> ChatRequest {
     ChatRequest {
+        model: None,
         messages: vec![ChatMessage::text(Role::User, text)],
         tools: Vec::new(),
         output_tokens_max,

@@ -5,8 +5,8 @@ use std::{cell::Cell, fmt, future::Future, rc::Rc, time::Duration};
 use contracts::RunId;
 use platform::durable::{Durable, Step, StepError, unix_ms_of};
 use temporalio_sdk::{
-    ActivityCancellationType, ActivityOptions, TimerOptions, TimerResult, WorkflowCancellationToken,
-    WorkflowContext,
+    ActivityCancellationType, ActivityOptions, TimerOptions, TimerResult, WaitConditionOptions,
+    WorkflowCancellationToken, WorkflowContext,
 };
 
 use crate::{
@@ -95,6 +95,18 @@ impl<H: Host> OnTemporal<H> {
     }
 }
 
+impl<H: Host> OnTemporal<H> {
+    async fn wait_until_signalled(&self, name: &str) -> Result<(), StepError> {
+        let token = self.token();
+        if token.is_cancelled() {
+            return Err(StepError::Cancelled);
+        }
+        let options = WaitConditionOptions::builder().cancellation_token(token).build();
+        let signalled = self.context.wait_condition_with_options(|hosted| hosted.has_signal(name), options);
+        signalled.await.map_err(|_| StepError::Cancelled)
+    }
+}
+
 enum Unanswered {
     /// The step's own outcome.
     Failed(StepError),
@@ -139,6 +151,11 @@ impl<H: Host> Durable for OnTemporal<H> {
     fn random(&self) -> impl Future<Output = Result<u64, StepError>> {
         self.ordinal();
         std::future::ready(Ok(self.context.random()))
+    }
+
+    fn wait_signal(&self, name: &str) -> impl Future<Output = Result<(), StepError>> {
+        self.ordinal();
+        self.wait_until_signalled(name)
     }
 
     fn shielded(&self) -> Self {

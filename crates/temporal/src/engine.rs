@@ -1,4 +1,4 @@
-//! The gateway's side: starts runs and cancels them.
+//! The gateway's side: starts runs, signals and cancels them.
 
 use std::fmt;
 
@@ -7,8 +7,9 @@ use contracts::{
     engine::{EngineError, WorkflowEngine},
 };
 use temporalio_client::{
-    Client, NamespacedClient, UntypedWorkflow, WorkflowCancelOptions, WorkflowDescribeOptions,
-    WorkflowExecutionStatus, WorkflowHandle, WorkflowIdReusePolicy, WorkflowStartOptions,
+    Client, NamespacedClient, UntypedSignal, UntypedWorkflow, WorkflowCancelOptions, WorkflowDescribeOptions,
+    WorkflowExecutionStatus, WorkflowHandle, WorkflowIdReusePolicy, WorkflowSignalOptions,
+    WorkflowStartOptions,
     errors::{WorkflowInteractionError, WorkflowStartError},
     grpc::WorkflowService,
 };
@@ -115,6 +116,16 @@ impl WorkflowEngine for TemporalEngine {
         match bounded(handle.cancel(WorkflowCancelOptions::builder().rpc_options(call_options()).build()))
             .await?
         {
+            Ok(()) | Err(WorkflowInteractionError::NotFound(_)) => Ok(()),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    async fn signal_turn(&self, run: RunId, name: &str) -> Result<(), EngineError> {
+        let handle = self.handle(run).await?;
+        let options = WorkflowSignalOptions::builder().rpc_options(call_options()).build();
+        let nothing = RawValue { payloads: Vec::new() };
+        match bounded(handle.signal(UntypedSignal::new(name), nothing, options)).await? {
             Ok(()) | Err(WorkflowInteractionError::NotFound(_)) => Ok(()),
             Err(error) => Err(unavailable(error)),
         }

@@ -1,10 +1,17 @@
 //! What a worker hosts: one workflow and its steps.
 
-use std::{any::Any, fmt, future::Future, marker::PhantomData, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    any::Any, collections::BTreeSet, fmt, future::Future, marker::PhantomData, panic::AssertUnwindSafe,
+    sync::Arc,
+};
 
 use futures::{FutureExt, future::LocalBoxFuture};
 use platform::durable::{Step, StepError, Worker};
-use temporalio_common::{HasWorkflowDefinition, WorkflowDefinition, data_converters::RawValue};
+use temporalio_common::{
+    HasWorkflowDefinition, WorkflowDefinition,
+    data_converters::{PayloadConverter, RawValue},
+    protos::temporal::api::common::v1::Payloads,
+};
 use temporalio_sdk::{
     ActivityOptions, WorkerOptions, WorkflowCancellationToken, WorkflowContext, WorkflowContextView,
     WorkflowTermination,
@@ -51,8 +58,21 @@ impl<W: Send + Sync + 'static> Steps<'_, W> {
     }
 }
 
+/// Signals that a run remembers. One is sent for each wait, and waits are few.
+const SIGNALS_MAX: usize = 1000;
+
 /// The workflow that the SDK sees.
-pub(crate) struct Hosted<H>(PhantomData<fn() -> H>);
+pub(crate) struct Hosted<H> {
+    /// Names of the signals that came so far, waited for or not.
+    signals: BTreeSet<String>,
+    host: PhantomData<fn() -> H>,
+}
+
+impl<H> Hosted<H> {
+    pub(crate) fn has_signal(&self, name: &str) -> bool {
+        self.signals.contains(name)
+    }
+}
 
 impl<H: Host> WorkflowDefinition for Hosted<H> {
     /// Nothing: the workflow's id says it all.
@@ -122,7 +142,7 @@ impl<H: Host> WorkflowImplementation for Hosted<H> {
     }
 
     fn init(_: WorkflowContextView, _: Option<RawValue>) -> Self {
-        Self(PhantomData)
+        Self { signals: BTreeSet::new(), host: PhantomData }
     }
 
     fn run(
@@ -135,12 +155,29 @@ impl<H: Host> WorkflowImplementation for Hosted<H> {
         })
     }
 
-    fn dispatch_signal(
-        _: WorkflowContext<Self>,
+    /// A signal is its name; it carries nothing.
+    fn decode_signal_input(
         _: &str,
+        _: Payloads,
+        _: &PayloadConverter,
+    ) -> Result<Option<Box<dyn Any>>, WorkflowError> {
+        Ok(Some(Box::new(())))
+    }
+
+    fn dispatch_signal(
+        context: WorkflowContext<Self>,
+        name: &str,
         _: Box<dyn Any>,
     ) -> LocalBoxFuture<'static, Result<(), WorkflowError>> {
-        Box::pin(async { Ok(()) })
+        let name = name.to_owned();
+        Box::pin(async move {
+            context.state_mut(|hosted| {
+                if hosted.signals.len() < SIGNALS_MAX {
+                    hosted.signals.insert(name);
+                }
+            });
+            Ok(())
+        })
     }
 
     fn dispatch_query(

@@ -176,6 +176,11 @@ impl Harness for OnServer {
         self.engine.cancel_turn(run).await.expect("the server cancels it");
     }
 
+    async fn signal(&mut self, run: RunId, name: &str) {
+        self.world.signal(run, name).await;
+        self.engine.signal_turn(run, name).await.expect("the server takes it");
+    }
+
     async fn kill(&mut self) {
         drop(self.process.take());
     }

@@ -71,6 +71,13 @@ impl Harness for Embedded {
         }
     }
 
+    async fn signal(&mut self, run: RunId, name: &str) {
+        self.world.signal(run, name).await;
+        if let Some(engine) = self.engine() {
+            engine.signalled(run);
+        }
+    }
+
     async fn kill(&mut self) {
         let (runtime, _) = self.process.take().expect("the engine is up");
         tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(5)))
@@ -176,6 +183,24 @@ async fn a_sleeping_run_does_not_hold_up_a_stop() {
     assert!(asked.elapsed() < Duration::from_secs(5), "the stop took {:?}", asked.elapsed());
     harness.cancel(run).await;
     assert_eq!(harness.outcome(run).await, Err(StepError::Cancelled));
+}
+
+#[tokio::test]
+async fn runs_that_wait_for_signals_leave_the_engine_to_others() {
+    let mut harness = Embedded::new().await;
+    let mut waiting = Vec::new();
+    for _ in 0..=AT_ONCE {
+        let run = harness.world.run(Scenario::CancelledWait).await;
+        harness.start(run).await;
+        waiting.push(run);
+    }
+    let run = harness.world.run(Scenario::Chain).await;
+    harness.start(run).await;
+    assert_eq!(harness.outcome(run).await, Ok(()));
+    for run in waiting {
+        harness.world.seen(run, "waits", 1).await;
+        assert_eq!(harness.world.ends(run).await, []);
+    }
 }
 
 #[tokio::test]

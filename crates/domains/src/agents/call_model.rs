@@ -145,7 +145,13 @@ impl Call {
         };
         Ok(Self {
             response_id: attempt.idempotency_key(),
-            request: ChatRequest { messages: fitted.messages, tools, output_tokens_max, temperature: None },
+            request: ChatRequest {
+                model: agent.model.clone(),
+                messages: fitted.messages,
+                tools,
+                output_tokens_max,
+                temperature: None,
+            },
             context_cut: fitted.cut,
             input_tokens: fitted.input_tokens,
             reserved: price.cost(most),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{run_tool::Ended, store};
 use crate::{
-    App,
+    App, approvals,
     conversations::{
         self,
         journal::{self, RunState},
@@ -44,6 +44,7 @@ impl Step for Finish {
                     for call in store::open_calls(tx, run_id).await? {
                         Ended::cut_off(toolbox.as_deref(), call, run.conversation).write(tx).await?;
                     }
+                    approvals::cancel_open(tx, run_id).await?;
                     journal::settle_lost_calls(tx, run.tenant, run.user, run_id, None).await?;
                     if self.code == StepError::Cancelled.code() {
                         journal::finish(tx, run_id, RunState::Cancelled, None).await?;

@@ -1,6 +1,8 @@
 //! The step that runs one tool call: check, policy, the call itself by its effect class, and the record.
 //!
-//! Whatever goes wrong with a call is told to the model and the turn goes on; only the ledger's own failures end it.
+//! A call that the policy asks a person about ends its step with a question, and is made by a second step once
+//! somebody has approved it. Whatever goes wrong with a call is told to the model and the turn goes on; only the
+//! ledger's own failures end it.
 
 use std::{
     sync::Arc,
@@ -8,9 +10,9 @@ use std::{
 };
 
 use contracts::{
-    Caller, ConversationId, Credential, MessageId, ToolCallId,
+    ApprovalId, Caller, ConversationId, Credential, MessageId, ToolCallId,
     model::Role,
-    policy::{Decision, Request, Resource},
+    policy::{Decision, Effect as Answer, Request, Resource},
 };
 use platform::{
     database::Tx,
@@ -22,7 +24,9 @@ use serde_json::{Value, json};
 
 use super::store::{self, ToolCall};
 use crate::{
-    App, agents, audit,
+    App, agents,
+    approvals::{self, Approval, NewApproval},
+    audit,
     conversations::journal::{self, NewMessage, Run},
     permissions,
     tools::{self, Outcome, Status, Tool, Toolbox},
@@ -34,21 +38,28 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 const UNKNOWN: &str = "The program was stopped while this call was under way. Whether it took effect is not known, \
                        and it was not made again. Find out what happened before you repeat it.";
 
-/// Makes the call with this id.
+/// Makes the call with this id, or answers with the approval that it has to wait for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunTool {
     #[serde(rename = "c")]
     pub call: ToolCallId,
+    /// The question that was asked about it, and decided.
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalId>,
 }
 
 impl Step for RunTool {
     type Worker = App;
-    type Output = ();
+    type Output = Option<ApprovalId>;
     const NAME: &'static str = "run_tool";
     const OPTIONS: Options =
         Options { timeout: STEP_TIMEOUT, attempts_max: 3, backoff: Duration::from_millis(200) };
 
-    async fn run(self, app: Arc<App>, mut attempt: Attempt) -> Result<Completed<()>, StepError> {
+    async fn run(
+        self,
+        app: Arc<App>,
+        mut attempt: Attempt,
+    ) -> Result<Completed<Option<ApprovalId>>, StepError> {
         let started = Instant::now();
         let gone = |what: &str| StepError::failed("gone", format!("{what} is gone."));
         let call = store::find_call(app.database.read(), attempt.run_id(), self.call)
@@ -56,12 +67,28 @@ impl Step for RunTool {
             .ok_or_else(|| gone("The tool call"))?;
         let run = journal::find_run(app.database.read(), call.run).await?.ok_or_else(|| gone("The run"))?;
         let (request, decision) = decide(&app, &run, &call).await?;
-        let entry = audit::Entry::new(&request, &decision, json!({ "call_id": self.call }));
-        let mut record = Record { run, call, entry, opening: Some(Opening { request, decision }) };
+        let approval = match self.approval {
+            Some(id) => {
+                let found = approvals::find(app.database.read(), id).await?;
+                Some(found.filter(|found| found.call == call.id).ok_or_else(|| gone("The approval"))?)
+            }
+            None => None,
+        };
+        let decision = match &approval {
+            Some(approval) => decided(decision, approval),
+            None => decision,
+        };
+        let entry = audit::Entry::new(
+            &request,
+            &decision,
+            json!({ "call_id": self.call, "approval_id": self.approval }),
+        );
+        let mut record = Record { run, call, approval, entry, opening: Some(Opening { request, decision }) };
 
         let toolbox = app.tools.get().await?;
         let outcome = match ready(&toolbox, &record) {
-            Err(outcome) => outcome,
+            Err(Refusal::Ask) => return ask(&app, attempt, record).await,
+            Err(Refusal::Told(outcome)) => outcome,
             Ok((tool, arguments)) => {
                 let begun = begin(&app, &mut attempt, &mut record, tool.effect()).await?;
                 if begun == Begun::Lost {
@@ -84,6 +111,8 @@ const CUT_OFF: &str = "The run ended while this call was under way.";
 struct Record {
     run: Run,
     call: ToolCall,
+    /// What a person decided about this call.
+    approval: Option<Approval>,
     entry: audit::Entry,
     /// What the stream is told first; taken once it is committed.
     opening: Option<Opening>,
@@ -111,30 +140,95 @@ async fn decide(app: &App, run: &Run, call: &ToolCall) -> Result<(Request, Decis
         impersonator: None,
     };
     let request = Request::new(&caller, "tool:execute", Resource::new("tool", &call.tool))
-        .with_context(json!({ "agent_tools": agent.tools }));
+        .with_context(json!({ "agent_tools": agent.tools, "agent_tools_ask": agent.tools_ask }));
     let decision = app.policy.decide(&request);
     metrics::counter!("tool_executor_policy_decisions_total", "effect" => decision.effect.as_str())
         .increment(1);
     Ok((request, decision))
 }
 
-/// The tool and its checked arguments, or what the model is told instead.
-fn ready(toolbox: &Toolbox, record: &Record) -> Result<(Arc<dyn Tool>, Value), Outcome> {
+/// The policy asked, and a person answered. A call that it allows or denies by now needs no person's word.
+fn decided(decision: Decision, approval: &Approval) -> Decision {
+    if decision.effect != Answer::Ask {
+        return decision;
+    }
+    let by = approval.decided_by.map(|user| format!(" by {user}")).unwrap_or_default();
+    let effect = if approval.approved().is_some() { Answer::Allow } else { Answer::Deny };
+    let reason = format!("{}{by} (approval {})", approval.state.as_str(), approval.id);
+    Decision { effect, reason, ..decision }
+}
+
+/// Why a call is not made now.
+enum Refusal {
+    /// A person has to decide.
+    Ask,
+    /// The model is told this instead.
+    Told(Outcome),
+}
+
+impl From<Outcome> for Refusal {
+    fn from(outcome: Outcome) -> Self {
+        Self::Told(outcome)
+    }
+}
+
+/// The tool and its checked arguments, or why it is not called.
+fn ready(toolbox: &Toolbox, record: &Record) -> Result<(Arc<dyn Tool>, Value), Refusal> {
     // An unknown tool is told as that: the policy's denial would only puzzle the model.
-    let arguments = toolbox.check(&record.call.tool, &record.call.arguments).map_err(Outcome::error)?;
-    if let Some(Opening { decision, .. }) = &record.opening
-        && !decision.allowed()
-    {
-        return Err(Outcome::of(Status::Blocked, format!("Not allowed: {}.", decision.reason)));
+    let arguments = toolbox.check(&record.call.tool, record.arguments()).map_err(Outcome::error)?;
+    let effect = record.opening.as_ref().map(|opening| opening.decision.effect);
+    if effect == Some(Answer::Deny) {
+        return Err(Outcome::of(Status::Blocked, record.denial()).into());
     }
     if unix_ms() > record.run.deadline {
-        return Err(Outcome::of(Status::Timeout, "The turn's time is over."));
+        return Err(Outcome::of(Status::Timeout, "The turn's time is over.").into());
     }
     let tool = toolbox.find(&record.call.tool).ok_or_else(|| Outcome::error("There is no such tool."))?;
     if let Some(why) = tool.unavailable() {
-        return Err(Outcome::error(format!("This tool can't work on this machine: {why}")));
+        return Err(Outcome::error(format!("This tool can't work on this machine: {why}")).into());
     }
-    Ok((tool, arguments))
+    // Only what could be made is worth a person's time.
+    if effect == Some(Answer::Ask) { Err(Refusal::Ask) } else { Ok((tool, arguments)) }
+}
+
+/// Ends the step with a question to a person. The run waits from the commit of the question.
+async fn ask(
+    app: &App,
+    attempt: Attempt,
+    record: Record,
+) -> Result<Completed<Option<ApprovalId>>, StepError> {
+    let frames = record.opening_frames();
+    let (run, entry) = (record.run.id, record.entry.clone());
+    let now = unix_ms();
+    let new = NewApproval {
+        id: ApprovalId::new(),
+        tenant: record.run.tenant,
+        run,
+        conversation: record.run.conversation,
+        agent: record.run.agent,
+        call: record.call.id,
+        tool: record.call.tool.clone(),
+        arguments: record.call.arguments.clone(),
+        reason: record.opening.map(|opening| opening.decision.reason).unwrap_or_default(),
+        requested_by: record.run.user,
+        requested_at: now,
+        expires_at: now.saturating_add(app.config.approval_expiry_ms),
+    };
+    faults::point("approval_before_request");
+    let completed = attempt
+        .complete(Some(new.id), move |tx| {
+            Box::pin(async move {
+                for (kind, payload) in &frames {
+                    journal::emit(tx, run, kind, payload).await?;
+                }
+                audit::add(tx, &entry).await?;
+                Ok(approvals::request(tx, &new).await?)
+            })
+        })
+        .await?;
+    faults::point("approval_requested");
+    app.hub.wake(run);
+    Ok(completed)
 }
 
 async fn begin(
@@ -145,11 +239,13 @@ async fn begin(
 ) -> Result<Begun, StepError> {
     let frames = record.opening_frames();
     let (run, entry, call) = (record.run.id, record.entry.clone(), record.call.id);
+    let approval = record.approval.as_ref().map(|approval| approval.id);
     faults::point("tool_before_start");
     let begun = attempt
         .begin(effect, move |tx, begun| {
             Box::pin(async move {
                 if begun == Begun::Fresh {
+                    use_up(tx, approval).await?;
                     for (kind, payload) in &frames {
                         journal::emit(tx, run, kind, payload).await?;
                     }
@@ -165,6 +261,16 @@ async fn begin(
     record.opening = None;
     app.hub.wake(run);
     Ok(begun)
+}
+
+/// An approval counts for one call, once.
+async fn use_up(tx: &Tx, approval: Option<ApprovalId>) -> Result<(), StepError> {
+    match approval {
+        Some(approval) if !approvals::take(tx, approval).await? => {
+            Err(StepError::failed("approval_used", "The approval of this call was used already."))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn call_tool(
@@ -197,9 +303,9 @@ async fn complete(
     record: Record,
     outcome: Outcome,
     took: Duration,
-) -> Result<Completed<()>, StepError> {
+) -> Result<Completed<Option<ApprovalId>>, StepError> {
     let duration_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
-    let output = tools::bounded(outcome.output);
+    let output = tools::bounded(record.annotated(outcome.output));
     let status = outcome.status.as_str();
     let ended = Ended {
         call: record.call.clone(),
@@ -210,11 +316,13 @@ async fn complete(
     };
     // A call that was refused before it began says so to the stream and the audit here.
     let opening = record.opening.as_ref().map(|_| (record.opening_frames(), record.entry.clone()));
+    let approval = record.approval.as_ref().map(|approval| approval.id);
     let (run, change) = (record.run.id, outcome.change);
     let completed = attempt
-        .complete((), move |tx| {
+        .complete(None, move |tx| {
             Box::pin(async move {
                 if let Some((frames, entry)) = opening {
+                    use_up(tx, approval).await?;
                     for (kind, payload) in &frames {
                         journal::emit(tx, run, kind, payload).await?;
                     }
@@ -277,27 +385,54 @@ impl Ended {
 }
 
 impl Record {
+    /// What the tool is called with: the model's own words, or what a person made of them.
+    fn arguments(&self) -> &str {
+        self.approval.as_ref().and_then(Approval::approved).unwrap_or(&self.call.arguments)
+    }
+
+    /// What the model is told of a denial: the policy's reason, or the person's.
+    fn denial(&self) -> String {
+        let reason = self.opening.as_ref().map_or("", |opening| opening.decision.reason.as_str());
+        match &self.approval {
+            None => format!("Not allowed: {reason}."),
+            Some(approval) => match &approval.decision_reason {
+                Some(said) => format!("A person did not approve this call and said: {said}"),
+                None => "Nobody approved this call in time.".to_owned(),
+            },
+        }
+    }
+
+    /// Tells the model of arguments that a person changed.
+    fn annotated(&self, output: String) -> String {
+        match self.approval.as_ref().filter(|approval| approval.edited()).and_then(Approval::approved) {
+            Some(arguments) => {
+                format!("[a person changed the arguments of this call to {arguments}]\n{output}")
+            }
+            None => output,
+        }
+    }
+
+    /// What the stream is told before the call. A call that was asked about was shown when it was asked.
     fn opening_frames(&self) -> Vec<(&'static str, Value)> {
         let Some(Opening { request, decision }) = &self.opening else { return Vec::new() };
         // What is no JSON is shown as the text it is.
         let arguments: Value =
             serde_json::from_str(&self.call.arguments).unwrap_or_else(|_| json!(self.call.arguments));
-        vec![
-            (
-                "tool.start",
-                json!({ "call_id": self.call.id, "tool": self.call.tool, "arguments": arguments }),
-            ),
-            (
-                "policy.decision",
-                json!({
-                    "call_id": self.call.id,
-                    "action": request.action,
-                    "resource": request.resource,
-                    "effect": decision.effect,
-                    "reason": decision.reason,
-                    "revision": decision.revision,
-                }),
-            ),
-        ]
+        let start = (
+            "tool.start",
+            json!({ "call_id": self.call.id, "tool": self.call.tool, "arguments": arguments }),
+        );
+        let decision = (
+            "policy.decision",
+            json!({
+                "call_id": self.call.id,
+                "action": request.action,
+                "resource": request.resource,
+                "effect": decision.effect,
+                "reason": decision.reason,
+                "revision": decision.revision,
+            }),
+        );
+        if self.approval.is_some() { vec![decision] } else { vec![start, decision] }
     }
 }

@@ -2,6 +2,7 @@
 
 use contracts::{AgentId, Caller, TenantId, policy::Resource};
 use platform::{
+    config::ModelChoice,
     database::{Database, Error as StoreError, Sql},
     durable::unix_ms,
     http::{Page, PageRequest, Timestamp},
@@ -9,13 +10,13 @@ use platform::{
 use serde_json::json;
 
 use super::{
-    api::{Agent, AgentChange, Limits, NewAgent},
+    api::{Agent, AgentChange, AgentVersion, Limits, NewAgent},
     store,
 };
 use crate::{
     App, audit,
-    authority::{self, Denied},
-    tools::{NoTools, Toolbox},
+    authority::{self, Denied, Permit},
+    tools::NoTools,
 };
 
 const DEFAULT_SLUG: &str = "default";
@@ -27,6 +28,7 @@ const DEFAULT_TOOLS: [&str; 6] =
 const SLUG_CHARS_MAX: usize = 64;
 const NAME_CHARS_MAX: usize = 200;
 const PROMPT_BYTES_MAX: usize = 64 * 1024;
+const MODEL_CHARS_MAX: usize = 200;
 const STEPS_MAX: u32 = 100;
 const WALL_CLOCK_S_MAX: u32 = 86_400;
 
@@ -34,8 +36,12 @@ const WALL_CLOCK_S_MAX: u32 = 86_400;
 pub(super) enum Error {
     #[error("no such agent")]
     NotFound,
+    #[error("the agent has no such version")]
+    NoSuchVersion,
     #[error("another agent has this slug")]
     SlugTaken,
+    #[error("somebody else changed this agent just now: read it again, then make your change")]
+    Overtaken,
     #[error("{0}: {1}")]
     Invalid(&'static str, String),
     #[error(transparent)]
@@ -83,11 +89,15 @@ pub async fn ensure_default(database: &Database, tenant: TenantId) -> Result<(),
         name: "Assistant".into(),
         prompt: DEFAULT_PROMPT.trim().to_owned(),
         tools,
+        tools_ask: Vec::new(),
         limits: Limits::default(),
+        model: None,
+        version: 1,
+        archived: false,
         created_at: now,
         updated_at: now,
     };
-    database.write(move |tx| Box::pin(async move { store::insert(tx, tenant, &agent).await })).await?;
+    database.write(move |tx| Box::pin(async move { store::insert(tx, tenant, &agent, None).await })).await?;
     Ok(())
 }
 
@@ -117,20 +127,24 @@ pub(super) async fn create(app: &App, caller: &Caller, new: NewAgent) -> Result<
         name: new.name,
         prompt: new.prompt,
         tools: new.tools,
+        tools_ask: new.tools_ask,
         limits: new.limits,
+        model: new.model,
+        version: 1,
+        archived: false,
         created_at: now,
         updated_at: now,
     };
-    check(&*app.tools.get().await?, &agent)?;
+    check(app, &agent).await?;
     let entry = permit.entry(json!({ "id": agent.id, "slug": agent.slug, "tools": agent.tools }));
-    let tenant = caller.tenant;
+    let (tenant, author) = (caller.tenant, Some(caller.user));
     app.database
         .write(move |tx| {
             Box::pin(async move {
                 if store::by_slug(tx, tenant, &agent.slug).await?.is_some() {
                     return Err(Error::SlugTaken);
                 }
-                store::insert(tx, tenant, &agent).await?;
+                store::insert(tx, tenant, &agent, author).await?;
                 audit::add(tx, &entry).await?;
                 Ok(agent)
             })
@@ -146,18 +160,87 @@ pub(super) async fn update(
 ) -> Result<Agent, Error> {
     let permit = authority::require(app, caller, "agent:update", Resource::new("agent", agent)).await?;
     let mut agent = find(app.database.read(), caller.tenant, agent).await?.ok_or(Error::NotFound)?;
+    let before = agent.clone();
     agent.name = change.name.unwrap_or(agent.name);
     agent.prompt = change.prompt.unwrap_or(agent.prompt);
     agent.tools = change.tools.unwrap_or(agent.tools);
+    agent.tools_ask = change.tools_ask.unwrap_or(agent.tools_ask);
     agent.limits = change.limits.unwrap_or(agent.limits);
+    agent.model = change.model.unwrap_or(agent.model);
+    agent.archived = change.archived.unwrap_or(agent.archived);
+    write(app, caller, permit, before, agent).await
+}
+
+/// Archives an agent. One that is archived already stays so.
+pub(super) async fn archive(app: &App, caller: &Caller, agent: &str) -> Result<(), Error> {
+    let permit = authority::require(app, caller, "agent:delete", Resource::new("agent", agent)).await?;
+    let before = find(app.database.read(), caller.tenant, agent).await?.ok_or(Error::NotFound)?;
+    let agent = Agent { archived: true, ..before.clone() };
+    write(app, caller, permit, before, agent).await.map(drop)
+}
+
+pub(super) async fn versions(
+    app: &App,
+    caller: &Caller,
+    agent: &str,
+    before: Option<i64>,
+    page: &PageRequest,
+) -> Result<Page<AgentVersion>, Error> {
+    authority::require(app, caller, "agent:read", Resource::new("agent", agent)).await?;
+    let agent = find(app.database.read(), caller.tenant, agent).await?.ok_or(Error::NotFound)?;
+    let before = before.unwrap_or(i64::MAX);
+    let rows = store::versions(app.database.read(), agent.id, before, page.rows_wanted()).await?;
+    Ok(page.page(rows, |version| version.version.to_string()))
+}
+
+pub(super) async fn restore(app: &App, caller: &Caller, agent: &str, version: i64) -> Result<Agent, Error> {
+    let permit = authority::require(app, caller, "agent:update", Resource::new("agent", agent)).await?;
+    let before = find(app.database.read(), caller.tenant, agent).await?.ok_or(Error::NotFound)?;
+    let earlier = store::find_version(app.database.read(), before.id, version).await?;
+    let earlier = earlier.ok_or(Error::NoSuchVersion)?;
+    let agent = Agent {
+        name: earlier.name,
+        prompt: earlier.prompt,
+        tools: earlier.tools,
+        tools_ask: earlier.tools_ask,
+        limits: earlier.limits,
+        model: earlier.model,
+        ..before.clone()
+    };
+    write(app, caller, permit, before, agent).await
+}
+
+/// Writes a change, as a new version where it is one of what the agent says and may do.
+async fn write(
+    app: &App,
+    caller: &Caller,
+    permit: Permit,
+    before: Agent,
+    mut agent: Agent,
+) -> Result<Agent, Error> {
+    if agent == before {
+        return Ok(agent);
+    }
+    let renewed = Agent { archived: before.archived, ..agent.clone() } != before;
+    if renewed {
+        check(app, &agent).await?;
+        agent.version += 1;
+    }
     agent.updated_at = Timestamp(unix_ms());
-    check(&*app.tools.get().await?, &agent)?;
-    let entry = permit.entry(json!({ "id": agent.id, "tools": agent.tools, "limits": agent.limits }));
-    let tenant = caller.tenant;
+    let entry = permit.entry(json!({
+        "id": agent.id, "version": agent.version, "archived": agent.archived,
+        "tools": agent.tools, "tools_ask": agent.tools_ask, "limits": agent.limits, "model": agent.model,
+    }));
+    let (tenant, author) = (caller.tenant, Some(caller.user));
     app.database
         .write(move |tx| {
             Box::pin(async move {
-                store::update(tx, tenant, &agent).await?;
+                if renewed && !store::update(tx, tenant, &agent, author).await? {
+                    return Err(Error::Overtaken);
+                }
+                if agent.archived != before.archived {
+                    store::set_archived(tx, tenant, &agent).await?;
+                }
                 audit::add(tx, &entry).await?;
                 Ok(agent)
             })
@@ -165,7 +248,8 @@ pub(super) async fn update(
         .await
 }
 
-fn check(toolbox: &Toolbox, agent: &Agent) -> Result<(), Error> {
+async fn check(app: &App, agent: &Agent) -> Result<(), Error> {
+    let toolbox = app.tools.get().await?;
     let invalid = |field, message: String| Err(Error::Invalid(field, message));
     if !(1..=NAME_CHARS_MAX).contains(&agent.name.chars().count()) {
         return invalid("name", format!("expected 1 to {NAME_CHARS_MAX} characters"));
@@ -176,6 +260,10 @@ fn check(toolbox: &Toolbox, agent: &Agent) -> Result<(), Error> {
     if let Some(unknown) = agent.tools.iter().find(|name| toolbox.find(name).is_none()) {
         return invalid("tools", format!("there is no tool `{unknown}`; GET /api/v2/tools lists them"));
     }
+    if let Some(stranger) = agent.tools_ask.iter().find(|name| !agent.tools.contains(name)) {
+        return invalid("tools_ask", format!("`{stranger}` is not among the agent's tools"));
+    }
+    check_model(app, agent)?;
     let limits = &agent.limits;
     if !(1..=STEPS_MAX).contains(&limits.steps_max) {
         return invalid("limits.steps_max", format!("expected 1 to {STEPS_MAX}"));
@@ -185,6 +273,18 @@ fn check(toolbox: &Toolbox, agent: &Agent) -> Result<(), Error> {
     }
     if limits.output_tokens_max == 0 {
         return invalid("limits.output_tokens_max", "expected at least 1".into());
+    }
+    Ok(())
+}
+
+fn check_model(app: &App, agent: &Agent) -> Result<(), Error> {
+    let Some(model) = &agent.model else { return Ok(()) };
+    let own = &app.model.profile().name;
+    if app.config.model.choice == ModelChoice::Embedded && model != own {
+        return Err(Error::Invalid("model", format!("this install has one model, `{own}`, in its process")));
+    }
+    if !(1..=MODEL_CHARS_MAX).contains(&model.chars().count()) || model.chars().any(char::is_control) {
+        return Err(Error::Invalid("model", format!("expected 1 to {MODEL_CHARS_MAX} characters, or null")));
     }
     Ok(())
 }

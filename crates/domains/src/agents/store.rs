@@ -1,15 +1,17 @@
 //! The SQL of agents and of the tool calls of their turns.
 
-use contracts::{AgentId, RunId, TenantId, ToolCallId};
+use contracts::{AgentId, RunId, TenantId, ToolCallId, UserId};
 use platform::{
     database::{Error, Migration, Row, Sql, Tx},
     http::{PageRequest, Timestamp},
     params,
 };
 
-use super::api::Agent;
+use super::api::{Agent, AgentVersion};
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
+pub(super) const MIGRATIONS: &[Migration] = &[AGENTS, VERSIONS];
+
+const AGENTS: Migration = Migration {
     name: "agents_0001_agents",
     statements: &[
         "CREATE TABLE agents (
@@ -36,7 +38,32 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration {
         )",
         "CREATE INDEX tool_calls_run ON tool_calls (run_id, id)",
     ],
-}];
+};
+
+const VERSIONS: Migration = Migration {
+    name: "agents_0002_versions",
+    statements: &[
+        "ALTER TABLE agents ADD COLUMN tools_ask TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE agents ADD COLUMN model TEXT",
+        "ALTER TABLE agents ADD COLUMN version BIGINT NOT NULL DEFAULT 1",
+        "ALTER TABLE agents ADD COLUMN archived BIGINT NOT NULL DEFAULT 0",
+        "CREATE TABLE agent_versions (
+            agent_id TEXT NOT NULL,
+            version BIGINT NOT NULL,
+            author_id TEXT,
+            created_at BIGINT NOT NULL,
+            name TEXT NOT NULL,
+            prompt TEXT NOT NULL,
+            tools TEXT NOT NULL,
+            tools_ask TEXT NOT NULL,
+            limits TEXT NOT NULL,
+            model TEXT,
+            PRIMARY KEY (agent_id, version)
+        )",
+        "INSERT INTO agent_versions (agent_id, version, created_at, name, prompt, tools, tools_ask, limits)
+         SELECT id, 1, updated_at, name, prompt, tools, '[]', limits FROM agents",
+    ],
+};
 
 /// A call that a model asked for.
 #[derive(Debug, Clone)]
@@ -57,7 +84,11 @@ fn agent(row: &Row) -> Result<Agent, Error> {
         name: row.text("name")?,
         prompt: row.text("prompt")?,
         tools: row.json("tools")?,
+        tools_ask: row.json("tools_ask")?,
         limits: row.json("limits")?,
+        model: row.text_opt("model")?,
+        version: row.int("version")?,
+        archived: row.flag("archived")?,
         created_at: Timestamp(row.int("created_at")?),
         updated_at: Timestamp(row.int("updated_at")?),
     })
@@ -67,10 +98,17 @@ fn text(value: &impl serde::Serialize) -> Result<String, Error> {
     serde_json::to_string(value).map_err(|error| Error::Corrupt(error.to_string()))
 }
 
-pub(super) async fn insert(tx: &Tx, tenant: TenantId, agent: &Agent) -> Result<(), Error> {
+/// A new agent, and its first version.
+pub(super) async fn insert(
+    tx: &Tx,
+    tenant: TenantId,
+    agent: &Agent,
+    author: Option<UserId>,
+) -> Result<(), Error> {
     tx.run(
-        "INSERT INTO agents (id, tenant_id, slug, name, prompt, tools, limits, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "INSERT INTO agents (id, tenant_id, slug, name, prompt, tools, limits, created_at, updated_at, tools_ask,
+             model, version, archived)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         params![
             agent.id,
             tenant,
@@ -80,34 +118,126 @@ pub(super) async fn insert(tx: &Tx, tenant: TenantId, agent: &Agent) -> Result<(
             text(&agent.tools)?,
             text(&agent.limits)?,
             agent.created_at.0,
-            agent.updated_at.0
+            agent.updated_at.0,
+            text(&agent.tools_ask)?,
+            agent.model.clone(),
+            agent.version,
+            agent.archived
         ],
     )
     .await?;
-    Ok(())
+    keep_version(tx, agent, author).await
 }
 
-pub(super) async fn update(tx: &Tx, tenant: TenantId, agent: &Agent) -> Result<(), Error> {
-    tx.run(
-        "UPDATE agents SET name = $1, prompt = $2, tools = $3, limits = $4, updated_at = $5
-         WHERE id = $6 AND tenant_id = $7",
+/// Writes a change that makes version `agent.version`. False when somebody else made that version first.
+pub(super) async fn update(
+    tx: &Tx,
+    tenant: TenantId,
+    agent: &Agent,
+    author: Option<UserId>,
+) -> Result<bool, Error> {
+    let changed = tx.run(
+        "UPDATE agents SET name = $1, prompt = $2, tools = $3, limits = $4, updated_at = $5, tools_ask = $6,
+             model = $7, version = $8
+         WHERE id = $9 AND tenant_id = $10 AND version = $8 - 1",
         params![
             agent.name.as_str(),
             agent.prompt.as_str(),
             text(&agent.tools)?,
             text(&agent.limits)?,
             agent.updated_at.0,
+            text(&agent.tools_ask)?,
+            agent.model.clone(),
+            agent.version,
             agent.id,
             tenant
+        ],
+    )
+    .await?;
+    if changed == 1 {
+        keep_version(tx, agent, author).await?;
+    }
+    Ok(changed == 1)
+}
+
+pub(super) async fn set_archived(tx: &Tx, tenant: TenantId, agent: &Agent) -> Result<(), Error> {
+    let sql = "UPDATE agents SET archived = $1, updated_at = $2 WHERE id = $3 AND tenant_id = $4";
+    tx.run(sql, params![agent.archived, agent.updated_at.0, agent.id, tenant]).await?;
+    Ok(())
+}
+
+async fn keep_version(tx: &Tx, agent: &Agent, author: Option<UserId>) -> Result<(), Error> {
+    tx.run(
+        "INSERT INTO agent_versions (agent_id, version, author_id, created_at, name, prompt, tools, tools_ask,
+             limits, model)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        params![
+            agent.id,
+            agent.version,
+            author.map(|author| author.to_string()),
+            agent.updated_at.0,
+            agent.name.as_str(),
+            agent.prompt.as_str(),
+            text(&agent.tools)?,
+            text(&agent.tools_ask)?,
+            text(&agent.limits)?,
+            agent.model.clone()
         ],
     )
     .await?;
     Ok(())
 }
 
+macro_rules! select_version {
+    ($rest:literal) => {
+        concat!(
+            "SELECT version, author_id, created_at, name, prompt, tools, tools_ask, limits, model FROM agent_versions ",
+            $rest
+        )
+    };
+}
+
+fn version(row: &Row) -> Result<AgentVersion, Error> {
+    Ok(AgentVersion {
+        version: row.int("version")?,
+        author_id: row.parse_opt("author_id")?,
+        created_at: Timestamp(row.int("created_at")?),
+        name: row.text("name")?,
+        prompt: row.text("prompt")?,
+        tools: row.json("tools")?,
+        tools_ask: row.json("tools_ask")?,
+        limits: row.json("limits")?,
+        model: row.text_opt("model")?,
+    })
+}
+
+pub(super) async fn find_version(
+    connection: &impl Sql,
+    agent: AgentId,
+    number: i64,
+) -> Result<Option<AgentVersion>, Error> {
+    let sql = select_version!("WHERE agent_id = $1 AND version = $2");
+    connection.one(sql, params![agent, number]).await?.as_ref().map(version).transpose()
+}
+
+/// Versions before `before`, newest first.
+pub(super) async fn versions(
+    connection: &impl Sql,
+    agent: AgentId,
+    before: i64,
+    limit: i64,
+) -> Result<Vec<AgentVersion>, Error> {
+    let sql = select_version!("WHERE agent_id = $1 AND version < $2 ORDER BY version DESC LIMIT $3");
+    connection.all(sql, params![agent, before, limit]).await?.iter().map(version).collect()
+}
+
 macro_rules! select {
     ($rest:literal) => {
-        concat!("SELECT id, slug, name, prompt, tools, limits, created_at, updated_at FROM agents ", $rest)
+        concat!(
+            "SELECT id, slug, name, prompt, tools, tools_ask, limits, model, version, archived, created_at, updated_at ",
+            "FROM agents ",
+            $rest
+        )
     };
 }
 

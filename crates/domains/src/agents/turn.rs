@@ -1,5 +1,6 @@
 //! The turn: model and tools in turn until the model answers. One source for every engine.
 //!
+//! A call that the policy asks a person about makes the turn wait, for days if need be, until it is decided.
 //! Policy, budget and bounds are inside the steps, so that a history holds two small records for a model call and a
 //! tool call, whatever they carry.
 
@@ -43,7 +44,11 @@ async fn converse<C: Durable<Worker = App>>(context: &C) -> Result<(), StepError
             Reply::Stopped => return Err(StepError::Cancelled),
             Reply::Tools(calls) => {
                 for call in calls {
-                    context.step(RunTool { call }).await?;
+                    let asked = context.step(RunTool { call, approval: None }).await?;
+                    if let Some(approval) = asked {
+                        context.wait_signal(&approval.to_string()).await?;
+                        context.step(RunTool { call, approval: Some(approval) }).await?;
+                    }
                 }
             }
         }

@@ -137,6 +137,7 @@ impl From<Error> for Problem {
         match error {
             Error::NotFound => Self::not_found(),
             Error::NoSuchAgent => Self::invalid("agent", error.to_string()),
+            Error::AgentArchived => Self::conflict("agent_archived", error.to_string()),
             Error::BadContent => Self::invalid("content", error.to_string()),
             Error::TooManyQueued => Self::conflict("too_many_queued", error.to_string()),
             Error::Denied(denied) => denied.into(),

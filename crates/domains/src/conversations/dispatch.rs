@@ -12,7 +12,7 @@ use super::{
     journal::{self, RunState},
     store,
 };
-use crate::App;
+use crate::{App, approvals};
 
 /// How often runs are looked for that nobody started.
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
@@ -33,6 +33,14 @@ pub(super) async fn cancel(app: &App, run: RunId) {
     let Some(engine) = app.engine() else { return };
     if let Err(error) = engine.cancel_turn(run).await {
         tracing::warn!(%run, %error, "a run could not be cancelled yet");
+    }
+}
+
+/// Tells the engine that a run was signalled; the signal is recorded already.
+pub(crate) async fn signal(app: &App, run: RunId, name: &str) {
+    let Some(engine) = app.engine() else { return };
+    if let Err(error) = engine.signal_turn(run, name).await {
+        tracing::warn!(%run, %error, "a run could not be signalled yet");
     }
 }
 
@@ -79,7 +87,9 @@ pub async fn sweep(app: Arc<App>, stop: CancellationToken) {
 async fn pick_up(app: &App, started_before: i64) -> Result<(), Error> {
     let now = unix_ms();
     for run in store::runs::at_work(app.database.read()).await? {
-        if now > run.deadline.saturating_add(LOST_MS) {
+        // A run that waits for a person is at work for the engine, and its time stands still.
+        let waits = run.state == RunState::Waiting;
+        if !waits && now > run.deadline.saturating_add(LOST_MS) {
             fail_lost(app, run.id, "lost", "The run was still at work long after its time and was given up.")
                 .await;
             continue;
@@ -110,6 +120,7 @@ pub(crate) async fn fail_lost(app: &App, run: RunId, code: &str, message: &str) 
             Box::pin(async move {
                 let Some(found) = journal::find_run(tx, run).await? else { return Ok(None) };
                 journal::settle_lost_calls(tx, found.tenant, found.user, run, None).await?;
+                approvals::cancel_open(tx, run).await?;
                 journal::finish(tx, run, RunState::Failed, Some((&code, &message))).await?;
                 Ok::<_, Error>(Some(found.conversation))
             })

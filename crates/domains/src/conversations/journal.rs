@@ -194,6 +194,16 @@ pub(crate) async fn settle_lost_calls(
     add_usage(tx, run, Usage::default(), cost, false).await
 }
 
+/// A run at work waits for a person from here on.
+pub(crate) async fn wait(tx: &Tx, run: RunId) -> Result<(), Error> {
+    store::runs::set_waiting(tx, run).await
+}
+
+/// A run that waited goes on; the time that it waited, in milliseconds, is added to what it may take.
+pub(crate) async fn go_on(tx: &Tx, run: RunId, waited_ms: i64) -> Result<(), Error> {
+    store::runs::set_running(tx, run, waited_ms).await
+}
+
 /// Ends a run, once, and tells its stream. `problem` is a code and what to do about it.
 pub(crate) async fn finish(
     tx: &Tx,

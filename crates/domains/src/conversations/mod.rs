@@ -12,7 +12,7 @@ mod service;
 mod store;
 mod stream;
 
-pub(crate) use dispatch::fail_lost;
+pub(crate) use dispatch::{fail_lost, signal};
 pub use dispatch::{resume, start_next, sweep};
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ pub(super) enum Error {
     NotFound,
     #[error("no agent has this slug or id; GET /api/v2/agents lists them")]
     NoSuchAgent,
+    #[error("this agent is archived and answers no more; somebody who may change agents can bring it back")]
+    AgentArchived,
     #[error("expected 1 to {MESSAGE_BYTES_MAX} bytes of text")]
     BadContent,
     #[error(
@@ -52,6 +54,9 @@ pub(super) async fn create(
         authority::require(app, caller, "conversation:create", Resource::any("conversation")).await?;
     let agent =
         agents::find(app.database.read(), caller.tenant, &new.agent).await?.ok_or(Error::NoSuchAgent)?;
+    if agent.archived {
+        return Err(Error::AgentArchived);
+    }
     let conversation = Conversation {
         id: ConversationId::new(),
         agent_id: agent.id,
@@ -128,6 +133,9 @@ pub(super) async fn send(
     let conversation = store::find(app.database.read(), caller.tenant, id).await?.ok_or(Error::NotFound)?;
     let agent = agents::get(app.database.read(), caller.tenant, conversation.agent_id).await?;
     let agent = agent.ok_or(Error::NoSuchAgent)?;
+    if agent.archived {
+        return Err(Error::AgentArchived);
+    }
     let now = unix_ms();
     let message = NewMessage {
         id: MessageId::new(),

@@ -104,6 +104,8 @@ pub struct Config {
     pub model: Model,
     pub workflows: Workflows,
     pub egress: AllowList,
+    /// How long a tool call waits for a person's approval.
+    pub approval_expiry_ms: i64,
     pub log: String,
 }
 

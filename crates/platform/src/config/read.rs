@@ -73,11 +73,14 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
         }
     };
     let log = reader.text("SA01_LOG").unwrap_or_default();
+    let approval_expiry_ms = reader
+        .parsed::<u32>("SA01_APPROVAL_EXPIRY", "expected a whole number of seconds")
+        .map_or(0, |seconds| i64::from(seconds) * 1000);
     match (keys, database, workflows, model, listen, egress) {
         (Some(keys), Some(database), Some(workflows), Some(model), Some(listen), Some(egress))
             if reader.faults.is_empty() =>
         {
-            Ok(Config { keys, data_dir, database, listen, model, workflows, egress, log })
+            Ok(Config { keys, data_dir, database, listen, model, workflows, egress, approval_expiry_ms, log })
         }
         _ => Err(Faults(reader.faults)),
     }

@@ -129,6 +129,12 @@ pub const SETTINGS: &[Setting] = &[
         "The Temporal task queue of turns.",
     ),
     optional("SA01_TURNS_AT_ONCE", Kind::Number, Some("64"), "Turns that one process runs at the same time."),
+    optional(
+        "SA01_APPROVAL_EXPIRY",
+        Kind::Number,
+        Some("604800"),
+        "Seconds that a tool call waits for a person's approval; then it is not made. Default seven days.",
+    ),
     optional("SA01_LOG", Kind::Text, Some("info"), "Log filter, as in `info,platform=debug`."),
     optional(
         "SA01_URL",

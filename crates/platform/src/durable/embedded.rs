@@ -13,7 +13,7 @@ use std::{
 
 use contracts::RunId;
 use futures::{FutureExt, future::BoxFuture};
-use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -31,16 +31,28 @@ pub trait Worker: Send + Sync + 'static {
     fn ended(self: Arc<Self>, run: RunId, outcome: Result<(), StepError>) -> impl Future<Output = ()> + Send;
 }
 
+/// How often a run that waits for a signal looks for one that nobody told it of.
+const SIGNAL_LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// The same in the simulator, where nobody tells.
+const SIGNAL_LOOK_AGAIN_SIMULATED: Duration = Duration::from_millis(5);
+
 type Workflow<W> = Arc<dyn Fn(Context<W>) -> BoxFuture<'static, Result<(), StepError>> + Send + Sync>;
 
 pub struct Engine<W: Worker> {
     worker: Arc<W>,
     ledger: Ledger,
     workflow: Workflow<W>,
-    running: Mutex<HashMap<RunId, CancellationToken>>,
+    running: Mutex<HashMap<RunId, Handle>>,
     at_once: Arc<Semaphore>,
     stopping: CancellationToken,
     tasks: TaskTracker,
+}
+
+/// How a run at work is reached.
+#[derive(Clone)]
+struct Handle {
+    cancel: CancellationToken,
+    signals: watch::Sender<()>,
 }
 
 impl<W: Worker> fmt::Debug for Engine<W> {
@@ -68,19 +80,27 @@ impl<W: Worker> Engine<W> {
 
     /// Starts or resumes a run. A run that is at work already is left alone.
     pub fn start(self: &Arc<Self>, run: RunId) {
-        let cancel = CancellationToken::new();
+        let handle = Handle { cancel: CancellationToken::new(), signals: watch::Sender::default() };
         match self.lock().entry(run) {
             std::collections::hash_map::Entry::Occupied(_) => return,
-            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(cancel.clone()),
+            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(handle.clone()),
         };
         let engine = Arc::clone(self);
-        self.tasks.spawn(async move { engine.drive(run, cancel).await });
+        self.tasks.spawn(async move { engine.drive(run, handle).await });
+    }
+
+    /// Wakes a run that waits for a signal, after [`super::signal`] was committed. A run that is not at work here looks
+    /// for its signals when it is started.
+    pub fn signalled(&self, run: RunId) {
+        if let Some(handle) = self.lock().get(&run) {
+            handle.signals.send_replace(());
+        }
     }
 
     /// Cancels a run that is at work here. Its unfinished step ends, and its next ones fail as cancelled.
     pub fn cancel(&self, run: RunId) {
-        if let Some(cancel) = self.lock().get(&run) {
-            cancel.cancel();
+        if let Some(handle) = self.lock().get(&run) {
+            handle.cancel.cancel();
         }
     }
 
@@ -93,16 +113,16 @@ impl<W: Worker> Engine<W> {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, CancellationToken>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Handle>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn drive(self: Arc<Self>, run: RunId, cancel: CancellationToken) {
-        let permit = tokio::select! {
-            permit = Arc::clone(&self.at_once).acquire_owned() => permit,
+    async fn drive(self: Arc<Self>, run: RunId, handle: Handle) {
+        let turn = Turn { at_once: Arc::clone(&self.at_once), permit: Mutex::default() };
+        tokio::select! {
+            () = turn.take() => {}
             () = self.stopping.cancelled() => return,
-        };
-        let Ok(_permit) = permit else { return };
+        }
         let frozen = CancellationToken::new();
         let work = async {
             let recorded = load(&self.ledger, run).await;
@@ -111,9 +131,10 @@ impl<W: Worker> Engine<W> {
                 &self.ledger,
                 run,
                 recorded,
-                cancel,
+                handle.cancel,
                 &self.stopping,
                 &frozen,
+                Waits { turn: Some(turn), signals: handle.signals },
                 None,
             );
             let workflow = Arc::clone(&self.workflow);
@@ -145,6 +166,32 @@ async fn load(ledger: &Ledger, run: RunId) -> HashMap<u32, Recorded> {
     }
 }
 
+/// A run's place among those that may work at the same time.
+pub(super) struct Turn {
+    at_once: Arc<Semaphore>,
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Turn {
+    async fn take(&self) {
+        // The semaphore is never closed.
+        let permit = Arc::clone(&self.at_once).acquire_owned().await.ok();
+        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+    }
+
+    /// While a run waits, others work in its place.
+    fn give_up(&self) {
+        drop(self.permit.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+/// What a run needs to wait for a signal.
+#[derive(Default)]
+pub(super) struct Waits {
+    turn: Option<Turn>,
+    signals: watch::Sender<()>,
+}
+
 struct Inner<W> {
     run: RunId,
     worker: Arc<W>,
@@ -154,6 +201,7 @@ struct Inner<W> {
     cancel: CancellationToken,
     stopping: CancellationToken,
     frozen: CancellationToken,
+    waits: Waits,
     crashes: Option<Arc<Crashes>>,
     /// Read by each step under way, so that nothing freezes before they have ended.
     under_way: Arc<RwLock<()>>,
@@ -181,6 +229,7 @@ impl<W: Send + Sync + 'static> Context<W> {
         cancel: CancellationToken,
         stopping: &CancellationToken,
         frozen: &CancellationToken,
+        waits: Waits,
         crashes: Option<Arc<Crashes>>,
     ) -> Self {
         let inner = Inner {
@@ -192,6 +241,7 @@ impl<W: Send + Sync + 'static> Context<W> {
             cancel,
             stopping: stopping.clone(),
             frozen: frozen.clone(),
+            waits,
             crashes,
             under_way: Arc::default(),
         };
@@ -306,6 +356,11 @@ impl<W: Send + Sync + 'static> Durable for Context<W> {
         self.sleep_until_due(key, time)
     }
 
+    fn wait_signal(&self, name: &str) -> impl Future<Output = Result<(), StepError>> {
+        let key = Ledger::plain_key(self.inner.run, self.ordinal(), "wait_signal", name.as_bytes());
+        self.wait_until_signalled(key, name.to_owned())
+    }
+
     fn now(&self) -> impl Future<Output = Result<i64, StepError>> {
         let key = Ledger::plain_key(self.inner.run, self.ordinal(), "now", &[]);
         self.record(key, || self.inner.now())
@@ -356,5 +411,62 @@ impl<W: Send + Sync + 'static> Context<W> {
             }
             () = inner.stopping.cancelled() => inner.freeze().await,
         }
+    }
+}
+
+impl<W: Send + Sync + 'static> Context<W> {
+    /// The row of the wait is open until it is over. The run gives up its place among those at work meanwhile.
+    async fn wait_until_signalled(&self, key: Key, name: String) -> Result<(), StepError> {
+        let inner = &self.inner;
+        if let Some(recorded) = inner.recorded.get(&key.ordinal)
+            && recorded.received(&key)?
+        {
+            return Ok(());
+        }
+        let cancel = self.cancel_token();
+        // Before the first look, so that no signal falls between a look and the wait for the next.
+        let mut signals = inner.waits.signals.subscribe();
+        let mut waited = false;
+        loop {
+            inner.freeze_if_stopping().await;
+            if cancel.is_cancelled() {
+                let closed = insist(|| inner.ledger.cancel(key.clone())).await?;
+                return match closed {
+                    Some(recorded) if recorded.received(&key)? => Ok(()),
+                    _ => Err(StepError::Cancelled),
+                };
+            }
+            if let Some(crashes) = &inner.crashes {
+                crashes.pass(key.ordinal, super::Crash::Before).await;
+            }
+            if insist(|| inner.ledger.receive(key.clone(), name.clone())).await? {
+                break;
+            }
+            if let Some(turn) = &inner.waits.turn
+                && !waited
+            {
+                turn.give_up();
+            }
+            waited = true;
+            let look_again =
+                if inner.crashes.is_some() { SIGNAL_LOOK_AGAIN_SIMULATED } else { SIGNAL_LOOK_AGAIN };
+            tokio::select! {
+                _ = signals.changed() => {}
+                () = cancel.cancelled() => {}
+                () = inner.stopping.cancelled() => {}
+                () = tokio::time::sleep(look_again) => {}
+            }
+        }
+        if let Some(crashes) = &inner.crashes {
+            crashes.pass(key.ordinal, super::Crash::Recorded).await;
+        }
+        if let Some(turn) = inner.waits.turn.as_ref().filter(|_| waited) {
+            tokio::select! {
+                () = turn.take() => {}
+                () = cancel.cancelled() => {}
+                () = inner.stopping.cancelled() => inner.freeze().await,
+            }
+        }
+        Ok(())
     }
 }

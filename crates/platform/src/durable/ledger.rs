@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Effect, Step, StepError,
-    store::{self, Key, SLEEP_ATTEMPT},
+    store::{self, Key, WAIT_ATTEMPT},
     unix_ms,
 };
 use crate::database::{Database, Tx};
@@ -83,6 +83,16 @@ impl Recorded {
             }
             State::Cancelled => Err(StepError::Cancelled),
             State::Completed | State::Failed => Ok(None),
+        }
+    }
+
+    /// Whether a wait for a signal is over.
+    pub(super) fn received(&self, key: &Key) -> Result<bool, StepError> {
+        self.same_as(key)?;
+        match self.state {
+            State::Started => Ok(false),
+            State::Cancelled => Err(StepError::Cancelled),
+            State::Completed | State::Failed => Ok(true),
         }
     }
 
@@ -238,7 +248,7 @@ impl Ledger {
         self.database
             .write(move |tx| {
                 Box::pin(async move {
-                    store::sleep(tx, &key, &owner, due, unix_ms()).await?;
+                    store::wait(tx, &key, &owner, Some(due), unix_ms()).await?;
                     store::one(tx, key.run, key.ordinal).await?.ok_or(StepError::Superseded)
                 })
             })
@@ -247,7 +257,30 @@ impl Ledger {
 
     /// Closes the row of a sleep.
     pub(super) async fn wake(&self, key: Key, due: i64) -> Result<(), StepError> {
-        self.finish(key, SLEEP_ATTEMPT, State::Completed, due.to_string(), |_| Box::pin(async { Ok(()) }))
+        self.finish(key, WAIT_ATTEMPT, State::Completed, due.to_string(), |_| Box::pin(async { Ok(()) }))
+            .await
+    }
+
+    /// Opens the row of a wait for a signal, and closes it if the signal has come. Answers whether it has.
+    pub(super) async fn receive(&self, key: Key, name: String) -> Result<bool, StepError> {
+        if !store::signalled(self.database.read(), key.run, &name).await?
+            && store::one(self.database.read(), key.run, key.ordinal).await?.is_some()
+        {
+            return Ok(false);
+        }
+        let owner = Arc::clone(&self.owner);
+        self.database
+            .write(move |tx| {
+                Box::pin(async move {
+                    let now = unix_ms();
+                    store::wait(tx, &key, &owner, None, now).await?;
+                    let come = store::signalled(tx, key.run, &name).await?;
+                    if come {
+                        store::finish(tx, &key, WAIT_ATTEMPT, &owner, State::Completed, "null", now).await?;
+                    }
+                    Ok(come)
+                })
+            })
             .await
     }
 

@@ -26,7 +26,7 @@ pub use embedded::{Context, Engine, Worker};
 pub use lease::{Lease, LeaseError};
 pub use ledger::{Begun, Ledger};
 pub use simulator::{Crash, Plan, Report as SimulatorReport, simulate};
-pub use store::MIGRATIONS;
+pub use store::{MIGRATIONS, signal};
 
 use crate::database;
 
@@ -158,6 +158,10 @@ pub trait Durable {
 
     /// Waits; the time already waited before a crash counts.
     fn sleep(&self, time: Duration) -> impl Future<Output = Result<(), StepError>>;
+
+    /// Waits, for days if need be, until this run is signalled by this name; a signal that came before counts. The
+    /// name is this wait's alone: an id.
+    fn wait_signal(&self, name: &str) -> impl Future<Output = Result<(), StepError>>;
 
     /// Milliseconds since 1970, the same at every replay.
     fn now(&self) -> impl Future<Output = Result<i64, StepError>>;

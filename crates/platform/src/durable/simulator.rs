@@ -14,7 +14,7 @@ use std::{
 use contracts::RunId;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Ledger, StepError, unix_ms};
+use super::{Context, Ledger, StepError, embedded::Waits, unix_ms};
 
 /// Moments within a step at which a process can die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,6 +110,7 @@ where
             cancel.clone(),
             &never,
             &never,
+            Waits::default(),
             Some(Arc::clone(&crashes)),
         );
         tokio::select! {

@@ -11,7 +11,9 @@ use crate::{
     params,
 };
 
-pub const MIGRATIONS: &[Migration] = &[Migration {
+pub const MIGRATIONS: &[Migration] = &[STEPS, SIGNALS];
+
+const STEPS: Migration = Migration {
     name: "platform_0001_steps",
     statements: &["CREATE TABLE steps (
         run_id TEXT NOT NULL,
@@ -27,7 +29,17 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
         finished_at BIGINT,
         PRIMARY KEY (run_id, ordinal)
     )"],
-}];
+};
+
+const SIGNALS: Migration = Migration {
+    name: "platform_0002_signals",
+    statements: &["CREATE TABLE signals (
+        run_id TEXT NOT NULL,
+        name TEXT NOT NULL,
+        created_at BIGINT NOT NULL,
+        PRIMARY KEY (run_id, name)
+    )"],
+};
 
 /// Which step a row is about, and what it must have been asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,18 +107,18 @@ pub(super) async fn start(
     Ok(changed == 1)
 }
 
-/// The attempt of a sleep's row: it has just one.
-pub(super) const SLEEP_ATTEMPT: i64 = 0;
+/// The attempt of a wait's row: it has just one.
+pub(super) const WAIT_ATTEMPT: i64 = 0;
 
-/// Opens a sleep's row; its result is when it is over. A row that is there already stays as it is.
-pub(super) async fn sleep(tx: &Tx, key: &Key, owner: &str, due: i64, now: i64) -> Result<(), Error> {
+/// Opens a wait's row; a sleep's result is when it is over. A row that is there already stays as it is.
+pub(super) async fn wait(tx: &Tx, key: &Key, owner: &str, due: Option<i64>, now: i64) -> Result<(), Error> {
     tx.run(
         "INSERT INTO steps (run_id, ordinal, name, input_hash, effect, attempt, owner, state, result, started_at)
          VALUES ($1, $2, $3, $4, 'repeatable', $5, $6, 'started', $7, $8)
          ON CONFLICT (run_id, ordinal) DO NOTHING",
         params![
-            key.run.to_string(), i64::from(key.ordinal), key.name, key.input_hash.as_str(), SLEEP_ATTEMPT, owner,
-            due.to_string(), now
+            key.run.to_string(), i64::from(key.ordinal), key.name, key.input_hash.as_str(), WAIT_ATTEMPT, owner,
+            due.map(|due| due.to_string()), now
         ],
     )
     .await?;
@@ -137,6 +149,18 @@ pub(super) async fn finish(
         )
         .await?;
     Ok(changed == 1)
+}
+
+/// Signals a run, as part of the change that the run waits for. Tell the engine once it is committed.
+pub async fn signal(tx: &Tx, run: RunId, name: &str, now: i64) -> Result<(), Error> {
+    let sql = "INSERT INTO signals (run_id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+    tx.run(sql, params![run, name, now]).await?;
+    Ok(())
+}
+
+pub(super) async fn signalled(connection: &impl Sql, run: RunId, name: &str) -> Result<bool, Error> {
+    let sql = "SELECT 1 AS one FROM signals WHERE run_id = $1 AND name = $2";
+    Ok(connection.one(sql, params![run, name]).await?.is_some())
 }
 
 /// Whether the attempt still owns the step.

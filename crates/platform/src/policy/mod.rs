@@ -12,7 +12,7 @@ mod tests;
 
 use std::{fmt, sync::Arc};
 
-use contracts::policy::{Decision, Effect, Request};
+use contracts::policy::{Decision, Request};
 use regorus::{CompiledPolicy, Engine, Value};
 use sha2::{Digest, Sha256};
 
@@ -137,8 +137,6 @@ impl Policy {
             Err(error) => return self.error(&error.to_string()),
         };
         match document::to_decision(&answer, self.revision()) {
-            // Nobody can approve yet, so a question to a person is answered with no.
-            Some(decision) if decision.effect == Effect::Ask => self.deny("approval_unavailable"),
             Some(decision) => decision,
             None => {
                 tracing::error!(revision = self.revision(), "policy gave a malformed decision");

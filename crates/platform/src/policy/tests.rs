@@ -43,14 +43,8 @@ fn tool_call(roles: &[&str], tool: &str, agent_tools: &[&str]) -> Request {
 
 #[track_caller]
 fn check(policy: &Policy, request: &Request, effect: Effect, reason: &str) {
-    let obligations = if reason == "malformed_decision"
-        || reason == "approval_unavailable"
-        || reason.starts_with("policy_error")
-    {
-        Value::Null
-    } else {
-        json!({})
-    };
+    let made_here = reason == "malformed_decision" || reason.starts_with("policy_error");
+    let obligations = if made_here { Value::Null } else { json!({}) };
     let revision = policy.revision().to_owned();
     let reason = reason.to_owned();
     assert_eq!(policy.decide(request), Decision { effect, reason, obligations, revision });
@@ -192,14 +186,14 @@ fn a_tool_call_needs_catalogue_tenant_and_agent() {
 }
 
 #[test]
-fn a_tool_that_wants_approval_is_denied_while_nobody_can_approve() {
+fn a_tool_that_wants_approval_asks() {
     let call = tool_call(&["owner"], "timestamp", &["timestamp"]);
     let approval = |value: &str| over(|data| data["tool_catalog"]["timestamp"]["approval"] = json!(value));
-    check(&approval("required").unwrap(), &call, Effect::Deny, "approval_unavailable");
+    check(&approval("required").unwrap(), &call, Effect::Ask, "approval_required");
     let reason = "role tenant_admin grants tool:execute";
     check(&approval("none").unwrap(), &call, Effect::Allow, reason);
     let context = json!({"agent_tools": ["timestamp"], "agent_tools_ask": ["timestamp"]});
-    denies(&call.with_context(context), "approval_unavailable");
+    check(&POLICY, &call.with_context(context), Effect::Ask, "approval_required");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use axum::{Json, Router, extract::Request, http::HeaderName, middleware, routing::get, serve::ListenerExt};
-use domains::{App, DOMAINS, conversations, identity};
+use domains::{App, DOMAINS, approvals, conversations, identity};
 use platform::{
     config::WorkflowChoice,
     durable::Lease,
@@ -51,6 +51,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let turns = Turns::attach(&app);
     conversations::resume(&app).await.map_err(Failure::failed)?;
     let sweep = tokio::spawn(conversations::sweep(Arc::clone(&app), stop.clone()));
+    let approvals = tokio::spawn(approvals::sweep(Arc::clone(&app), stop.clone()));
 
     let listener = TcpListener::bind(listen)
         .await
@@ -63,6 +64,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     serve_until_signalled(listener, router, &stop).await?;
 
     drop(sweep.await);
+    drop(approvals.await);
     turns.drain(DRAIN).await;
     app.model.shut_down();
     drop(lease);

@@ -201,6 +201,7 @@ fn finding_3_1_the_gateway_has_no_orchestrator_and_the_domains_are_these() {
             "models",
             "conversations",
             "tools",
+            "approvals",
             "audit",
             "operations"
         ]

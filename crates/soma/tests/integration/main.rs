@@ -11,6 +11,7 @@
 
 mod harness;
 
+mod approvals;
 mod audit_findings;
 mod bad_input;
 mod bounds;

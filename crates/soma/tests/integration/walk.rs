@@ -16,6 +16,12 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("POST", "/api/v2/agents", "agent:create"),
     ("GET", "/api/v2/agents/{agent}", "agent:read"),
     ("PATCH", "/api/v2/agents/{agent}", "agent:update"),
+    ("DELETE", "/api/v2/agents/{agent}", "agent:delete"),
+    ("POST", "/api/v2/agents/{agent}/restore", "agent:update"),
+    ("GET", "/api/v2/agents/{agent}/versions", "agent:read"),
+    ("GET", "/api/v2/approvals", "tool:approve"),
+    ("GET", "/api/v2/approvals/{id}", "tool:approve"),
+    ("POST", "/api/v2/approvals/{id}/decide", "tool:approve"),
     ("GET", "/api/v2/api-keys", "apikey:read"),
     ("POST", "/api/v2/api-keys", "apikey:create"),
     ("DELETE", "/api/v2/api-keys/{id}", "apikey:revoke"),
@@ -48,6 +54,8 @@ fn body_of(method: &str, path: &str) -> Option<Value> {
     Some(match (method, path) {
         ("POST", "/api/v2/agents") => json!({ "slug": "a", "name": "A" }),
         ("PATCH", "/api/v2/agents/{agent}") | ("POST", "/api/v2/api-keys") => json!({ "name": "B" }),
+        ("POST", "/api/v2/agents/{agent}/restore") => json!({ "version": 1 }),
+        ("POST", "/api/v2/approvals/{id}/decide") => json!({ "decision": "approve", "arguments_hash": "" }),
         ("PUT", "/api/v2/budgets/{id}") => json!({ "limit_micros": 1 }),
         ("POST", "/api/v2/conversations") => json!({ "agent": "default" }),
         ("POST", "/api/v2/conversations/{id}/messages") => json!({ "content": "hello" }),
@@ -143,8 +151,14 @@ async fn no_operation_but_the_public_few_answers_without_a_credential() {
             assert_eq!(reply.problem(401), "unauthenticated", "{method} {path}");
             assert_eq!(reply.headers["www-authenticate"], "Bearer", "{method} {path}");
         }
-        for path in ["/", "/api", "/api/v2/nothing", "/api/v2/agents/", "/admin", "/health", "/.env"] {
+        let guarded =
+            ["/api", "/api/v2/nothing", "/api/v2/agents/", "/v1", "/v1/models", "/ws/v2/chat", "/health", "/metrics"];
+        for path in guarded {
             assert_eq!(api.get(path).await.problem(401), "unauthenticated", "{path}");
+        }
+        // Beside them lie the files of the web interface, and nothing of the server's own.
+        for path in ["/.env", "/data/soma.db"] {
+            assert_ne!(api.get(path).await.status, 200, "{path}");
         }
         assert_eq!(api.get("/api/openapi.json").await.status, 200);
     }

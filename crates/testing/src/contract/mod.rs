@@ -33,6 +33,9 @@ pub trait Harness {
     /// A cancellation that is asked for while the engine is away holds once it is back.
     async fn cancel(&mut self, run: RunId);
 
+    /// Signals a run; a signal that is sent while the engine is away holds once it is back.
+    async fn signal(&mut self, run: RunId, name: &str);
+
     /// Ends whatever runs workflows at once, as SIGKILL does.
     async fn kill(&mut self);
 
@@ -86,6 +89,10 @@ macro_rules! contract_suite {
             a_step_that_does_not_listen_is_closed,
             a_step_of_a_lost_worker_is_closed_when_cancelled,
             a_cancelled_sleep_ends,
+            a_signal_wakes_the_run_that_waits_for_it,
+            a_signal_that_came_before_counts,
+            a_signal_while_nobody_works_is_not_lost,
+            a_cancelled_wait_for_a_signal_ends,
             a_run_that_is_cancelled_before_it_began_ends,
             steps_under_way_end_before_a_stop,
             what_is_done_at_most_once_is_never_repeated,

@@ -225,6 +225,51 @@ pub async fn a_run_that_is_cancelled_before_it_began_ends<H: Harness>(harness: &
     assert_eq!(harness.world().all_effects(run).await, []);
 }
 
+pub async fn a_signal_wakes_the_run_that_waits_for_it<H: Harness>(harness: &mut H) {
+    let run = reaches(harness, Scenario::Signalled, "before one").await;
+    harness.signal(run, "one").await;
+    harness.world().seen(run, "before two", 1).await;
+    assert_eq!(count(harness, run, "after two").await, 0);
+    harness.signal(run, "two").await;
+    assert_eq!(harness.outcome(run).await, Ok(()));
+    for name in ["before one", "after one", "before two", "after two"] {
+        assert_eq!(count(harness, run, name).await, 1, "{name}");
+    }
+}
+
+pub async fn a_signal_that_came_before_counts<H: Harness>(harness: &mut H) {
+    let run = reaches(harness, Scenario::Signalled, "before one").await;
+    // The second comes before the run waits for it, and twice.
+    harness.signal(run, "two").await;
+    harness.signal(run, "two").await;
+    harness.signal(run, "one").await;
+    assert_eq!(harness.outcome(run).await, Ok(()));
+    assert_eq!(count(harness, run, "after two").await, 1);
+}
+
+pub async fn a_signal_while_nobody_works_is_not_lost<H: Harness>(harness: &mut H) {
+    let run = reaches(harness, Scenario::Signalled, "before one").await;
+    harness.kill().await;
+    harness.signal(run, "one").await;
+    harness.resume(0).await;
+    harness.world().seen(run, "before two", 1).await;
+    harness.kill().await;
+    harness.resume(0).await;
+    harness.signal(run, "two").await;
+    assert_eq!(harness.outcome(run).await, Ok(()));
+    for name in ["before one", "after one", "after two"] {
+        assert_eq!(count(harness, run, name).await, 1, "{name}");
+    }
+}
+
+pub async fn a_cancelled_wait_for_a_signal_ends<H: Harness>(harness: &mut H) {
+    let run = reaches(harness, Scenario::CancelledWait, "waits").await;
+    harness.cancel(run).await;
+    assert_eq!(harness.outcome(run).await, Err(StepError::Cancelled));
+    assert_eq!(details(harness, run, "clean").await, seen(Err(StepError::Cancelled)));
+    assert_eq!(count(harness, run, "never").await, 0);
+}
+
 pub async fn steps_under_way_end_before_a_stop<H: Harness>(harness: &mut H) {
     let run = reaches(harness, Scenario::Joined, "left begun").await;
     harness.world().seen(run, "right begun", 1).await;

@@ -41,6 +41,10 @@ pub enum Scenario {
     CancelledDeaf,
     /// The same with a sleep.
     CancelledSleep,
+    /// Steps that wait for signals `one` and `two`, with a step after each.
+    Signalled,
+    /// A wait for a signal that a cancelled run doesn't hear any more.
+    CancelledWait,
     Once,
     Keyed,
     Pay,
@@ -131,6 +135,18 @@ pub async fn workflow<C: Durable<Worker = World>>(context: &C) -> Result<(), Ste
             let how = context.sleep(Duration::from_secs(3600)).await.map(|()| String::new());
             clean_up(context, how).await?;
         }
+        Scenario::Signalled => {
+            for name in ["one", "two"] {
+                context.step(mark(&format!("before {name}"), 1)).await?;
+                context.wait_signal(name).await?;
+                context.step(mark(&format!("after {name}"), 1)).await?;
+            }
+        }
+        Scenario::CancelledWait => {
+            context.step(mark("waits", 1)).await?;
+            let how = context.wait_signal("never").await.map(|()| String::new());
+            clean_up(context, how).await?;
+        }
         Scenario::Once => {
             let how = context.step(Once { name: "once".to_owned() }).await?;
             context.step(noted("told", how)).await?;
@@ -189,5 +205,5 @@ async fn everything<C: Durable<Worker = World>>(context: &C) -> Result<(), StepE
     let slept_ms = context.now().await? - started;
     let seen = format!("{} {how} {} {}", one?, slept_ms >= 60_000, chance?);
     context.step(noted("told", seen)).await?;
-    Ok(())
+    context.wait_signal("end").await
 }

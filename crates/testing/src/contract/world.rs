@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use contracts::RunId;
 use platform::{
     database::{self, Database, Migration, MigrationTrait, MigratorTrait, Row, Sql, Tx},
-    durable::{Ledger, StepError, Worker},
+    durable::{Ledger, StepError, Worker, signal, unix_ms},
     params,
 };
 
@@ -130,6 +130,16 @@ impl World {
     pub async fn open_gate(&self, run: RunId, name: &str) {
         let values = vec![run.to_string(), name.to_owned()];
         self.insert("INSERT INTO gates (run_id, name) VALUES ($1, $2) ON CONFLICT DO NOTHING", values).await;
+    }
+
+    /// Records a signal, as a change of the program would.
+    pub async fn signal(&self, run: RunId, name: &str) {
+        let name = name.to_owned();
+        let done: Result<(), database::Error> = self
+            .database
+            .write(move |tx| Box::pin(async move { signal(tx, run, &name, unix_ms()).await }))
+            .await;
+        done.expect("a signal is written");
     }
 
     pub async fn gate(&self, run: RunId, name: &str) {

@@ -149,6 +149,23 @@ pub(in super::super) async fn set_cancelling(tx: &Tx, id: RunId) -> Result<bool,
     Ok(tx.run(sql, params![id]).await? == 1)
 }
 
+/// Marks a run at work as waiting. One that is being cancelled stays so.
+pub(in super::super) async fn set_waiting(tx: &Tx, id: RunId) -> Result<(), Error> {
+    tx.run("UPDATE runs SET state = 'waiting' WHERE id = $1 AND state = 'running'", params![id]).await?;
+    Ok(())
+}
+
+/// Marks a waiting run as being at work again, and moves its deadline.
+pub(in super::super) async fn set_running(tx: &Tx, id: RunId, waited_ms: i64) -> Result<(), Error> {
+    tx.run(
+        "UPDATE runs SET state = CASE WHEN state = 'waiting' THEN 'running' ELSE state END, deadline = deadline + $1
+         WHERE id = $2 AND state IN ('waiting', 'cancelling')",
+        params![waited_ms, id],
+    )
+    .await?;
+    Ok(())
+}
+
 /// Writes a final state, once.
 pub(in super::super) async fn finish(
     tx: &Tx,

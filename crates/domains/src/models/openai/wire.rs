@@ -12,7 +12,7 @@ const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(super) fn body(model: &str, request: &ChatRequest) -> Value {
     let messages: Vec<Value> = request.messages.iter().map(message).collect();
     let mut body = json!({
-        "model": model,
+        "model": request.model.as_deref().unwrap_or(model),
         "messages": messages,
         "stream": true,
         "stream_options": { "include_usage": true },
