@@ -109,6 +109,30 @@ const COMPUTES: &str = r#"[[tool code_execute {"language": "python", "code": "pr
 const COMPUTED: &str = "It is 121932631112635269\n";
 
 #[tokio::test]
+async fn a_run_waits_for_a_person_on_temporal_though_its_worker_is_killed() {
+    let server = gateway(&[]).await;
+    let worker = Worker::start(&server).await;
+    let api = server.api();
+    let agent = json!({
+        "slug": "careful", "name": "Careful", "tools": ["code_execute"], "tools_ask": ["code_execute"],
+    });
+    api.post("/api/v2/agents", agent).await.expect(201);
+    let conversation = api.conversation_with("careful").await;
+    let run = api.say(&conversation, COMPUTES).await;
+    api.stream(&run, 0).await.read_to("approval.requested").await;
+    worker.kill().await;
+
+    let pending = api.get("/api/v2/approvals?state=pending").await.expect(200);
+    let approval = &pending["items"][0];
+    let decision = json!({ "decision": "approve", "arguments_hash": approval["arguments_hash"] });
+    let path = format!("/api/v2/approvals/{}/decide", approval["id"].as_str().unwrap());
+    api.post(&path, decision).await.expect(200);
+    let _worker = Worker::start(&server).await;
+
+    assert_eq!(api.end_of(&run).await.answer(), COMPUTED);
+}
+
+#[tokio::test]
 async fn a_turn_with_code_execute_answers_with_the_tools_output_on_temporal() {
     let server = gateway(&[]).await;
     let _worker = Worker::start(&server).await;

@@ -151,8 +151,16 @@ async fn no_operation_but_the_public_few_answers_without_a_credential() {
             assert_eq!(reply.problem(401), "unauthenticated", "{method} {path}");
             assert_eq!(reply.headers["www-authenticate"], "Bearer", "{method} {path}");
         }
-        let guarded =
-            ["/api", "/api/v2/nothing", "/api/v2/agents/", "/v1", "/v1/models", "/ws/v2/chat", "/health", "/metrics"];
+        let guarded = [
+            "/api",
+            "/api/v2/nothing",
+            "/api/v2/agents/",
+            "/v1",
+            "/v1/models",
+            "/ws/v2/chat",
+            "/health",
+            "/metrics",
+        ];
         for path in guarded {
             assert_eq!(api.get(path).await.problem(401), "unauthenticated", "{path}");
         }
