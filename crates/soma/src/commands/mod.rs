@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod account;
+mod approvals;
 mod chat;
 mod check;
 mod demo;
@@ -55,6 +56,8 @@ pub enum Command {
     /// API keys.
     #[command(subcommand)]
     Apikey(account::ApiKey),
+    /// Decide about tool calls that wait for a person.
+    Approvals(approvals::Arguments),
     /// Print new keys as dotenv lines.
     Keygen,
     /// Say for each finding of the audit whether this install is free of it.
@@ -79,6 +82,7 @@ pub async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Migrate => migrate::run().await,
         Command::Admin(admin) => account::admin(admin).await,
         Command::Apikey(key) => account::api_key(key).await,
+        Command::Approvals(arguments) => approvals::run(arguments).await,
         Command::Keygen => Ok(keygen::run()),
         Command::Check(arguments) => check::run(&arguments),
         Command::Registry => describe::registry(),

@@ -1,8 +1,10 @@
 //! Calls that a person is asked about: the run waits, the decision counts once, and only as it was made.
 
+use std::{io::Write, process::Stdio};
+
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Server, until};
+use crate::harness::{Api, Server, command, text, until};
 
 /// A message whose call writes a file; the answer holds what the tool said.
 const WRITES: &str =
@@ -218,4 +220,54 @@ async fn a_decision_is_in_the_audit_with_what_was_decided_on() {
         (&entry["resource_id"], &entry["details"]["arguments_hash"], &entry["details"]["decision"]),
         (&approval["id"], &approval["arguments_hash"], &json!("approved"))
     );
+}
+
+/// The program's commands that are clients of the server.
+fn client(server: &Server, arguments: &[&str]) -> std::process::Command {
+    let mut command = command(server.folder(), &server.settings, arguments);
+    command.env("SA01_URL", server.base()).env("SA01_API_KEY", server.api_key());
+    command
+}
+
+#[tokio::test]
+async fn a_talk_in_the_terminal_asks_and_goes_on_with_the_answer() {
+    let server = Server::start().await;
+    let conversation = careful(&server.api()).await;
+    let mut chat = client(&server, &["chat", "--conversation", &conversation]);
+    let spawned = chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = spawned.unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(format!("{WRITES}\nmaybe\ny\n/quit\n").as_bytes()).unwrap();
+    drop(input);
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    // The arguments are shown whole, what is no answer is asked about again, and the call is made.
+    for part in
+        ["file_write waits for approval", "\"content\": \"first\"", "make the call with these", "approved"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(said.contains("\nthe tool said Wrote 5 bytes.\n"), "{said}");
+}
+
+#[tokio::test]
+async fn a_call_is_approved_from_another_terminal() {
+    let server = Server::start().await;
+    let api = server.api();
+    let conversation = careful(&api).await;
+    let (run, approval) = asked(&api, &conversation).await;
+    let id = approval["id"].as_str().unwrap();
+
+    let listed = client(&server, &["approvals", "list"]).output().unwrap();
+    let listed = text(&listed.stdout);
+    assert!(listed.contains(id) && listed.contains("\"content\": \"first\""), "{listed}");
+    let other = r#"{"path": "plan.txt", "content": "third"}"#;
+    let approved = client(&server, &["approvals", "approve", id, "--arguments", other]).output().unwrap();
+    assert!(approved.status.success(), "{}", text(&approved.stderr));
+    let turn = api.end_of(&run).await;
+    assert_eq!(turn.one("approval.decided")["arguments"]["content"], "third");
+    let late = client(&server, &["approvals", "reject", id, "--reason", "too late"]).output().unwrap();
+    assert_eq!(late.status.code(), Some(1));
+    assert!(text(&late.stderr).contains("already_decided"), "{}", text(&late.stderr));
 }

@@ -5,7 +5,7 @@
 use std::{future::Future, time::Duration};
 
 use contracts::{
-    ConversationId, RunId,
+    ApprovalId, ConversationId, RunId,
     model::{Role, ToolRequest, Usage},
 };
 use eventsource_stream::Eventsource;
@@ -107,6 +107,27 @@ impl Run {
     }
 }
 
+/// A call that somebody is asked about.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Approval {
+    pub id: ApprovalId,
+    pub conversation_id: ConversationId,
+    pub tool: String,
+    pub arguments: Value,
+    pub arguments_hash: String,
+    pub state: String,
+    pub requested_at: String,
+    pub expires_at: String,
+}
+
+/// What somebody decides.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// With these arguments instead, where some are given.
+    Approve(Option<Value>),
+    Reject,
+}
+
 #[derive(Debug, Deserialize)]
 pub struct Budget {
     /// `tenant` or `user`.
@@ -166,6 +187,35 @@ impl Client {
 
     pub async fn budgets(&self) -> Result<Vec<Budget>, Error> {
         self.get("budgets").await
+    }
+
+    /// Approvals that nobody has decided, newest first; one page of them.
+    pub async fn pending_approvals(&self) -> Result<Vec<Approval>, Error> {
+        let page: Page<Approval> = self.get(&format!("approvals?state=pending&limit={PAGE}")).await?;
+        Ok(page.items)
+    }
+
+    pub async fn approval(&self, id: ApprovalId) -> Result<Approval, Error> {
+        self.get(&format!("approvals/{id}")).await
+    }
+
+    /// Decides about a call with just the arguments of this hash.
+    pub async fn decide(
+        &self,
+        id: ApprovalId,
+        arguments_hash: &str,
+        decision: Decision,
+        reason: Option<&str>,
+    ) -> Result<Approval, Error> {
+        let mut body = json!({ "arguments_hash": arguments_hash, "reason": reason });
+        match decision {
+            Decision::Approve(arguments) => {
+                body["decision"] = json!("approve");
+                body["arguments"] = json!(arguments);
+            }
+            Decision::Reject => body["decision"] = json!("reject"),
+        }
+        self.post(&format!("approvals/{id}/decide"), &body).await
     }
 
     /// A conversation's last `count` messages, oldest first.

@@ -20,38 +20,41 @@ pub enum Typed {
 }
 
 #[derive(Debug)]
-pub struct Lines(Sender<oneshot::Sender<Answer>>);
+pub struct Lines(Sender<Question>);
+
+/// A prompt, and where the line that is typed after it goes.
+type Question = (&'static str, oneshot::Sender<LineRead>);
 
 /// What was typed, and the terminal's columns, if it is one.
-type Answer = Result<(Typed, Option<usize>), ReadlineError>;
+pub type LineRead = Result<(Typed, Option<usize>), ReadlineError>;
 
 impl Lines {
-    pub fn start(prompt: &'static str) -> io::Result<Self> {
+    pub fn start() -> io::Result<Self> {
         let (ask, asked) = mpsc::channel();
-        thread::Builder::new().name("editor".into()).spawn(move || edit(prompt, &asked))?;
+        thread::Builder::new().name("editor".into()).spawn(move || edit(&asked))?;
         Ok(Self(ask))
     }
 
     /// Waits for the next line.
-    pub async fn next(&self) -> Answer {
+    pub async fn next(&self, prompt: &'static str) -> LineRead {
         let (answer, answered) = oneshot::channel();
         let gone = || ReadlineError::Io(io::Error::other("the line editor is gone"));
-        self.0.send(answer).map_err(|_| gone())?;
+        self.0.send((prompt, answer)).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 }
 
-fn edit(prompt: &str, asked: &Receiver<oneshot::Sender<Answer>>) {
+fn edit(asked: &Receiver<Question>) {
     let mut editor = match Editor::<(), MemHistory>::with_history(Config::default(), MemHistory::new()) {
         Ok(editor) => editor,
         Err(error) => {
-            if let Ok(answer) = asked.recv() {
+            if let Ok((_, answer)) = asked.recv() {
                 drop(answer.send(Err(error)));
             }
             return;
         }
     };
-    while let Ok(answer) = asked.recv() {
+    while let Ok((prompt, answer)) = asked.recv() {
         let typed = match editor.readline(prompt) {
             Ok(line) => {
                 // History is a comfort: without it the talk goes on.

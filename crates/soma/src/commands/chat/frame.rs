@@ -1,6 +1,7 @@
 //! What a run's stream says, as values. A frame of a kind that this client does not know is kept as `Other`, so that
 //! an older client goes on beside a newer server.
 
+use contracts::ApprovalId;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
@@ -24,6 +25,8 @@ pub enum Frame {
     ToolStart(ToolStart),
     Decision(Decision),
     ToolResult(ToolResult),
+    Asked(Asked),
+    Decided(Decided),
     Error(RunError),
     RunDone(RunDone),
     Other,
@@ -71,6 +74,23 @@ pub struct ToolResult {
     pub duration_ms: u64,
 }
 
+/// The run waits until somebody decides about this call.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Asked {
+    pub approval_id: ApprovalId,
+    pub tool: String,
+    pub arguments: Value,
+    pub arguments_hash: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Decided {
+    pub approval_id: ApprovalId,
+    /// `approved`, `rejected`, `expired` or `cancelled`.
+    pub decision: String,
+    pub reason: Option<String>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct RunError {
     pub code: String,
@@ -112,6 +132,8 @@ fn frame(kind: &str, payload: &str) -> Result<Frame, serde_json::Error> {
         "tool.start" => Frame::ToolStart(serde_json::from_str(payload)?),
         "policy.decision" => Frame::Decision(serde_json::from_str(payload)?),
         "tool.result" => Frame::ToolResult(serde_json::from_str(payload)?),
+        "approval.requested" => Frame::Asked(serde_json::from_str(payload)?),
+        "approval.decided" => Frame::Decided(serde_json::from_str(payload)?),
         "error" => Frame::Error(serde_json::from_str(payload)?),
         "run.done" => Frame::RunDone(serde_json::from_str(payload)?),
         _ => Frame::Other,

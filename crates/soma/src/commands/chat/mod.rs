@@ -1,9 +1,10 @@
 //! `soma chat`: talks to an agent from a terminal.
 //!
 //! `client` speaks the API, `follow` keeps a run's stream through lost connections, `frame` reads it, `tell` says it
-//! in words, `text` makes them safe, `screen` writes them. `talk` is the interactive session, `once` a single message.
+//! in words, `approve` asks about a call, `text` makes them safe, `screen` writes them. `talk` is the interactive session, `once` a single message.
 //! Nothing is written to disk.
 
+mod approve;
 pub mod client;
 mod editor;
 pub mod follow;
@@ -68,13 +69,16 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Some(message) => {
             once::run(&client, begun.conversation, &message, arguments.interrupt, interrupts).await
         }
-        None => Talk::new(&client, &mut begun, &arguments.agent, arguments.interrupt, interrupts).run().await,
+        None => {
+            Talk::new(&client, &mut begun, &arguments.agent, arguments.interrupt, interrupts)?.run().await
+        }
     };
     eprintln!("go on with: soma chat --conversation {}", begun.conversation);
     ended
 }
 
-fn client(url: Option<&str>) -> Result<Client, Failure> {
+/// A client of the server that `--url` or the settings name, with the key of the settings.
+pub fn client(url: Option<&str>) -> Result<Client, Failure> {
     let environment = environment()?;
     let address = url.map(str::to_owned).or_else(|| config::lookup(&environment, "SA01_URL"));
     let name = if url.is_some() { "--url" } else { "SA01_URL" };

@@ -48,7 +48,7 @@ pub async fn run(
         run = sent => run.map_err(|error| Failure::Failed(advice(&error)))?,
         () = interrupts.next() => return Ok(ExitCode::FAILURE),
     };
-    let ended = match turn::show(client, run, &mut screen, &mut teller, &mut interrupts).await {
+    let ended = match turn::show(client, run, &mut screen, &mut teller, &mut interrupts, None).await {
         Ok(ended) => ended,
         Err(Broken::Client(error)) => return Err(Failure::Failed(advice(&error))),
         Err(broken @ Broken::Output(_)) => return Err(Failure::failed(broken)),

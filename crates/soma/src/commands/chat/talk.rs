@@ -24,6 +24,8 @@ const HISTORY_SHOWN: usize = 40;
 /// Lines shown of an earlier message.
 const MESSAGE_LINES: usize = 12;
 
+const PROMPT: &str = "you> ";
+
 const HELP: &str = "\
 /new       begin another conversation with the same agent
 /history   show the last messages
@@ -31,6 +33,7 @@ const HELP: &str = "\
 /help      show this
 /quit      leave; Ctrl-D too
 Ctrl-C     cancels the run at work; a second one leaves
+A tool call that needs approval is shown with its arguments, and you are asked.
 A message that begins with a slash: type the slash twice.";
 
 enum Next {
@@ -45,6 +48,7 @@ pub struct Talk<'a> {
     interrupt: bool,
     screen: Screen,
     interrupts: Interrupts,
+    lines: Lines,
     columns: usize,
     last_run: Option<RunId>,
 }
@@ -56,13 +60,22 @@ impl<'a> Talk<'a> {
         agent: &'a str,
         interrupt: bool,
         interrupts: Interrupts,
-    ) -> Self {
-        let screen = Screen::talk();
-        Self { client, begun, agent, interrupt, screen, interrupts, columns: COLUMNS, last_run: None }
+    ) -> Result<Self, Failure> {
+        let (screen, lines) = (Screen::talk(), Lines::start().map_err(Failure::failed)?);
+        Ok(Self {
+            client,
+            begun,
+            agent,
+            interrupt,
+            screen,
+            interrupts,
+            lines,
+            columns: COLUMNS,
+            last_run: None,
+        })
     }
 
     pub async fn run(&mut self) -> Result<ExitCode, Failure> {
-        let lines = Lines::start("you> ").map_err(Failure::failed)?;
         if self.begun.earlier {
             self.go_on().await.map_err(Failure::failed)?;
         } else {
@@ -70,7 +83,7 @@ impl<'a> Talk<'a> {
         }
         loop {
             let typed = tokio::select! {
-                typed = lines.next() => typed.map_err(Failure::failed)?,
+                typed = self.lines.next(PROMPT) => typed.map_err(Failure::failed)?,
                 // A terminal's own Ctrl-C reaches the editor; this one is for a talk that is piped in.
                 () = self.interrupts.next(), if !io::stdin().is_terminal() => return Ok(ExitCode::FAILURE),
             };
@@ -131,7 +144,15 @@ impl<'a> Talk<'a> {
     async fn follow(&mut self, run: RunId) -> Result<Next, Broken> {
         self.last_run = Some(run);
         let mut teller = Teller::new(self.columns);
-        let shown = turn::show(self.client, run, &mut self.screen, &mut teller, &mut self.interrupts).await;
+        let shown = turn::show(
+            self.client,
+            run,
+            &mut self.screen,
+            &mut teller,
+            &mut self.interrupts,
+            Some(&self.lines),
+        )
+        .await;
         self.screen.end_line()?;
         Ok(match shown? {
             Ended::Run => Next::GoOn,

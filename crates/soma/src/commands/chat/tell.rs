@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::{
-    frame::{Decision, Frame, RunDone, RunError, ToolResult, ToolStart, Usage},
+    frame::{Asked, Decided, Decision, Frame, RunDone, RunError, ToolResult, ToolStart, Usage},
     text,
 };
 
@@ -80,6 +80,8 @@ impl Teller {
             Frame::ToolStart(start) => self.tool_start(start),
             Frame::Decision(decision) => vec![self.decision(decision)],
             Frame::ToolResult(result) => self.tool_result(result),
+            Frame::Asked(asked) => asked_for(asked),
+            Frame::Decided(decided) => vec![verdict(decided)],
             Frame::Error(error) => vec![loud(&problem(error))],
             Frame::RunDone(end) => {
                 self.end = Some(end.clone());
@@ -124,6 +126,20 @@ fn quiet(note: &str) -> Piece {
 
 fn loud(note: &str) -> Piece {
     Piece::Note(Tone::Loud, note.to_owned())
+}
+
+/// The arguments are told whole: somebody decides about just these.
+fn asked_for(asked: &Asked) -> Vec<Piece> {
+    let mut told = vec![loud(&format!("  {} waits for approval {}:", asked.tool, asked.approval_id))];
+    let arguments = serde_json::to_string_pretty(&asked.arguments).unwrap_or_default();
+    told.extend(arguments.lines().map(|line| loud(&format!("    {line}"))));
+    told
+}
+
+fn verdict(decided: &Decided) -> Piece {
+    let reason = decided.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let line = text::one_line(&format!("{}{reason}", decided.decision), usize::MAX);
+    if decided.decision == "approved" { quiet(&format!("  {line}")) } else { loud(&format!("  {line}")) }
 }
 
 fn run_done(end: &RunDone) -> Vec<Piece> {

@@ -82,6 +82,6 @@ fn words(frame: &Frame) -> String {
         }
         Frame::Error(error) => format!("{}: {}", error.code, error.message),
         Frame::RunDone(done) => done.status.clone(),
-        Frame::Other => String::new(),
+        Frame::Asked(_) | Frame::Decided(_) | Frame::Other => String::new(),
     }
 }
