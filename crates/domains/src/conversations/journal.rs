@@ -16,7 +16,10 @@ use platform::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{api::Message, store};
+use super::{
+    api::Message,
+    store::{self, branches},
+};
 use crate::models;
 
 /// Messages that a turn looks back on. Older ones would not fit a model's context anyway.
@@ -83,6 +86,8 @@ pub(crate) struct Run {
     pub id: RunId,
     pub tenant: TenantId,
     pub conversation: ConversationId,
+    /// The run whose answer this one's message follows.
+    pub parent: Option<RunId>,
     pub agent: AgentId,
     pub user: UserId,
     /// Scopes of the credential that sent the message.
@@ -147,9 +152,12 @@ pub(crate) struct TranscriptMessage {
     pub message: ChatMessage,
 }
 
-/// What was said so far, oldest first, up to this run: messages that wait behind it are not in it.
+/// What was said on this run's branch up to and with it, oldest first.
 pub(crate) async fn transcript(connection: &impl Sql, run: &Run) -> Result<Vec<TranscriptMessage>, Error> {
-    let messages = store::transcript(connection, run.conversation, run.id, TRANSCRIPT_MAX).await?;
+    let way = branches::way_back(connection, run.id, TRANSCRIPT_MAX).await?;
+    let mut messages =
+        branches::messages_back(connection, run.conversation, &way, None, TRANSCRIPT_MAX).await?;
+    messages.reverse();
     let shown = |message: Message| TranscriptMessage {
         run: message.run_id,
         message: ChatMessage {
@@ -211,7 +219,9 @@ pub(crate) async fn finish(
     state: RunState,
     problem: Option<(&str, &str)>,
 ) -> Result<(), Error> {
-    let Some(ended) = store::runs::finish(tx, run, state, problem, unix_ms()).await? else { return Ok(()) };
+    let now = unix_ms();
+    let Some(ended) = store::runs::finish(tx, run, state, problem, now).await? else { return Ok(()) };
+    store::touch(tx, ended.conversation, now).await?;
     if state == RunState::Failed
         && let Some((code, message)) = problem
     {

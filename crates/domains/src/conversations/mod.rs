@@ -22,6 +22,10 @@ use crate::Domain;
 
 /// Longest message, in bytes.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// Longest title that somebody gives a conversation.
+pub(crate) const TITLE_CHARS_MAX: usize = 200;
+/// How much of its first message a conversation has as its title at first.
+pub(crate) const TITLE_AT_FIRST_CHARS: usize = 50;
 /// Messages that may wait in one conversation.
 pub(crate) const QUEUED_RUNS_MAX: i64 = 100;
 

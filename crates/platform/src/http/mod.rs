@@ -5,12 +5,14 @@ mod body;
 mod page;
 mod path;
 mod problem;
+mod query;
 mod timestamp;
 
 pub use body::Body;
-pub use page::{Page, PageQuery, PageRequest};
+pub use page::{Page, PageQuery, PageRequest, limit as page_limit};
 pub use path::Path;
 pub use problem::{FieldError, Problem};
+pub use query::Query;
 pub use timestamp::Timestamp;
 
 /// Largest request body. A message is smaller; nothing else comes near.

@@ -1,10 +1,10 @@
 //! Pages: the one way to list. A cursor is the last id seen, so pages stay right while rows come and go.
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 
-use super::Problem;
+use super::{Problem, Query};
 
 const LIMIT_DEFAULT: u32 = 50;
 const LIMIT_MAX: u32 = 200;
@@ -44,14 +44,20 @@ impl PageRequest {
     }
 }
 
+/// How many rows a page has, where a list's cursor is of its own kind.
+pub fn limit(asked: Option<u32>) -> Result<u32, Problem> {
+    let limit = asked.unwrap_or(LIMIT_DEFAULT);
+    if (1..=LIMIT_MAX).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(Problem::invalid("limit", format!("expected 1 to {LIMIT_MAX}")))
+}
+
 impl TryFrom<PageQuery> for PageRequest {
     type Error = Problem;
 
     fn try_from(query: PageQuery) -> Result<Self, Problem> {
-        let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
-        if !(1..=LIMIT_MAX).contains(&limit) {
-            return Err(Problem::invalid("limit", format!("expected 1 to {LIMIT_MAX}")));
-        }
+        let limit = limit(query.limit)?;
         let after = query.cursor.filter(|cursor| !cursor.is_empty());
         if after.as_ref().is_some_and(|cursor| cursor.parse::<uuid::Uuid>().is_err()) {
             return Err(Problem::invalid("cursor", "expected the `next_cursor` of a page"));
@@ -64,10 +70,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PageRequest {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let query = Query::<PageQuery>::from_request_parts(parts, state)
-            .await
-            .map_err(|error| Problem::invalid("query", error.body_text()))?;
-        query.0.try_into()
+        Query::<PageQuery>::from_request_parts(parts, state).await?.0.try_into()
     }
 }
 

@@ -76,7 +76,15 @@ async fn a_program_that_the_model_wrote_is_run_and_the_model_is_told_what_it_pri
     kinds.dedup();
     assert_eq!(
         kinds,
-        ["tool.start", "policy.decision", "tool.result", "chat.delta", "chat.done", "run.done"]
+        [
+            "title_update",
+            "tool.start",
+            "policy.decision",
+            "tool.result",
+            "chat.delta",
+            "chat.done",
+            "run.done"
+        ]
     );
     let roles: Vec<String> = api.transcript(&conversation).await.into_iter().map(|(role, _)| role).collect();
     assert_eq!(roles, ["user", "assistant", "tool", "assistant"]);

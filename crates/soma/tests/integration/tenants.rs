@@ -15,6 +15,10 @@ fn naming(id: &str, kind: &str) -> Vec<(Method, String, Option<Value>)> {
         "conversation" => vec![
             get(format!("/api/v2/conversations/{id}")),
             get(format!("/api/v2/conversations/{id}/messages")),
+            get(format!("/api/v2/conversations/{id}/runs")),
+            (Method::PATCH, format!("/api/v2/conversations/{id}"), Some(json!({ "title": "eve's" }))),
+            (Method::DELETE, format!("/api/v2/conversations/{id}"), None),
+            (Method::POST, format!("/api/v2/conversations/{id}/restore"), None),
             (
                 Method::POST,
                 format!("/api/v2/conversations/{id}/messages"),
@@ -25,6 +29,7 @@ fn naming(id: &str, kind: &str) -> Vec<(Method, String, Option<Value>)> {
             get(format!("/api/v2/runs/{id}")),
             get(format!("/api/v2/runs/{id}/events")),
             (Method::POST, format!("/api/v2/runs/{id}/cancel"), None),
+            (Method::POST, format!("/api/v2/runs/{id}/regenerate"), None),
         ],
         "agent" => vec![
             get(format!("/api/v2/agents/{id}")),
@@ -101,8 +106,11 @@ async fn one_tenants_cursor_key_and_spending_mean_nothing_in_another() {
     let (admin, stranger) = (server.api(), server.stranger().await);
     let ours = admin.conversation().await;
     let theirs = stranger.conversation().await;
+    admin.conversation().await;
 
-    let page = stranger.get(&format!("/api/v2/conversations?cursor={ours}")).await.expect(200);
+    let page = admin.get("/api/v2/conversations?limit=1").await.expect(200);
+    let cursor = page["next_cursor"].as_str().unwrap();
+    let page = stranger.get(&format!("/api/v2/conversations?cursor={cursor}")).await.expect(200);
     assert!(!page.to_string().contains(&ours));
     let send = |api: &Api, conversation: &str| {
         let path = format!("/api/v2/conversations/{conversation}/messages");

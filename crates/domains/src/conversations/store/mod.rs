@@ -1,83 +1,39 @@
-//! The SQL of conversations and messages; runs and their events have files of their own.
+//! The SQL of conversations and their messages; branches, runs and events have files of their own.
 
+pub(super) mod branches;
 pub(super) mod events;
+mod migrations;
 pub(super) mod runs;
+#[cfg(test)]
+mod tests;
 
 use contracts::{
-    ConversationId, RunId, TenantId,
+    AgentId, ConversationId, MessageId, TenantId,
     model::{Role, ToolRequest},
 };
 use platform::{
-    database::{Error, Migration, Row, Sql, Tx},
-    http::{PageRequest, Timestamp},
+    database::{Error, Row, Sql, Tx},
+    http::Timestamp,
     params,
 };
+
+pub(super) use migrations::MIGRATIONS;
 
 use super::{
     api::{Conversation, Message},
     journal::NewMessage,
 };
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    name: "conversations_0001_conversations",
-    statements: &[
-        "CREATE TABLE conversations (
-            id TEXT PRIMARY KEY,
-            tenant_id TEXT NOT NULL,
-            agent_id TEXT NOT NULL,
-            user_id TEXT NOT NULL,
-            title TEXT,
-            created_at BIGINT NOT NULL
-        )",
-        "CREATE INDEX conversations_tenant ON conversations (tenant_id, id)",
-        "CREATE TABLE messages (
-            id TEXT PRIMARY KEY,
-            tenant_id TEXT NOT NULL,
-            conversation_id TEXT NOT NULL,
-            run_id TEXT NOT NULL,
-            role TEXT NOT NULL,
-            content TEXT NOT NULL,
-            tool_calls TEXT NOT NULL,
-            tool_call_id TEXT,
-            created_at BIGINT NOT NULL
-        )",
-        // A run's messages lie together, in the order of the runs: a message that waits is not before the answer
-        // to the one ahead of it.
-        "CREATE INDEX messages_conversation ON messages (conversation_id, run_id, id)",
-        "CREATE TABLE runs (
-            id TEXT PRIMARY KEY,
-            tenant_id TEXT NOT NULL,
-            conversation_id TEXT NOT NULL,
-            agent_id TEXT NOT NULL,
-            user_id TEXT NOT NULL,
-            scopes TEXT NOT NULL,
-            message_id TEXT NOT NULL,
-            state TEXT NOT NULL,
-            code TEXT,
-            error TEXT,
-            input_tokens BIGINT NOT NULL DEFAULT 0,
-            output_tokens BIGINT NOT NULL DEFAULT 0,
-            cost_micros BIGINT NOT NULL DEFAULT 0,
-            context_cut BIGINT NOT NULL DEFAULT 0,
-            deadline BIGINT NOT NULL,
-            created_at BIGINT NOT NULL,
-            started_at BIGINT,
-            finished_at BIGINT
-        )",
-        "CREATE INDEX runs_conversation ON runs (conversation_id, id)",
-        // Only unfinished runs are ever looked for by state, and they are few.
-        "CREATE INDEX runs_unfinished ON runs (state, conversation_id)
-             WHERE state IN ('queued', 'running', 'waiting', 'cancelling')",
-        "CREATE TABLE run_events (
-            run_id TEXT NOT NULL,
-            sequence BIGINT NOT NULL,
-            kind TEXT NOT NULL,
-            payload TEXT NOT NULL,
-            created_at BIGINT NOT NULL,
-            PRIMARY KEY (run_id, sequence)
-        )",
-    ],
-}];
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, agent_id, user_id, title, archived, created_at, updated_at, (SELECT state FROM runs ",
+            "WHERE runs.conversation_id = conversations.id ORDER BY position DESC LIMIT 1) AS last_run_state ",
+            "FROM conversations ",
+            $rest
+        )
+    };
+}
 
 fn conversation(row: &Row) -> Result<Conversation, Error> {
     Ok(Conversation {
@@ -85,49 +41,115 @@ fn conversation(row: &Row) -> Result<Conversation, Error> {
         agent_id: row.parse("agent_id")?,
         user_id: row.parse("user_id")?,
         title: row.text_opt("title")?,
+        archived: row.flag("archived")?,
+        last_run_state: row.parse_opt("last_run_state")?,
         created_at: Timestamp(row.int("created_at")?),
+        updated_at: Timestamp(row.int("updated_at")?),
     })
 }
 
 pub(super) async fn insert(tx: &Tx, tenant: TenantId, new: &Conversation) -> Result<(), Error> {
     tx.run(
-        "INSERT INTO conversations (id, tenant_id, agent_id, user_id, created_at) VALUES ($1, $2, $3, $4, $5)",
-        params![new.id, tenant, new.agent_id, new.user_id, new.created_at.0],
+        "INSERT INTO conversations (id, tenant_id, agent_id, user_id, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+        params![new.id, tenant, new.agent_id, new.user_id, new.created_at.0, new.updated_at.0],
     )
     .await?;
     Ok(())
 }
 
+/// A conversation that is not deleted.
 pub(super) async fn find(
     connection: &impl Sql,
     tenant: TenantId,
     id: ConversationId,
 ) -> Result<Option<Conversation>, Error> {
-    let row = connection
-        .one(
-            "SELECT id, agent_id, user_id, title, created_at FROM conversations WHERE id = $1 AND tenant_id = $2",
-            params![id, tenant],
-        )
-        .await?;
-    row.as_ref().map(conversation).transpose()
+    let sql = select!("WHERE id = $1 AND tenant_id = $2 AND deleted_at IS NULL");
+    connection.one(sql, params![id, tenant]).await?.as_ref().map(conversation).transpose()
 }
 
-/// Newest first.
-pub(super) async fn page(
+/// A conversation that is deleted.
+pub(super) async fn find_deleted(
     connection: &impl Sql,
     tenant: TenantId,
-    page: &PageRequest,
-) -> Result<Vec<Conversation>, Error> {
+    id: ConversationId,
+) -> Result<Option<Conversation>, Error> {
+    let sql = select!("WHERE id = $1 AND tenant_id = $2 AND deleted_at IS NOT NULL");
+    connection.one(sql, params![id, tenant]).await?.as_ref().map(conversation).transpose()
+}
+
+/// Which conversations a list has, and where its page begins.
+#[derive(Debug, Clone)]
+pub(super) struct Shelf {
+    pub tenant: TenantId,
+    pub archived: bool,
+    pub agent: Option<AgentId>,
+    /// When the last one seen was updated, and its id.
+    pub after: Option<(i64, ConversationId)>,
+    pub limit: i64,
+}
+
+/// The last updated first.
+pub(super) async fn page(connection: &impl Sql, shelf: &Shelf) -> Result<Vec<Conversation>, Error> {
     // Ids are hexadecimal, so `g` is after them all.
-    let before = page.after.clone().unwrap_or_else(|| "g".into());
-    let rows = connection
-        .all(
-            "SELECT id, agent_id, user_id, title, created_at FROM conversations
-             WHERE tenant_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
-            params![tenant, before, page.rows_wanted()],
-        )
-        .await?;
+    let (at, id) = shelf.after.map_or((i64::MAX, "g".to_owned()), |(at, id)| (at, id.to_string()));
+    let rows = match shelf.agent {
+        None => {
+            let sql = select!(
+                "WHERE tenant_id = $1 AND archived = $2 AND deleted_at IS NULL AND (updated_at, id) < ($3, $4)
+                 ORDER BY updated_at DESC, id DESC LIMIT $5"
+            );
+            connection.all(sql, params![shelf.tenant, shelf.archived, at, id, shelf.limit]).await?
+        }
+        Some(agent) => {
+            let sql = select!(
+                "WHERE tenant_id = $1 AND agent_id = $2 AND archived = $3 AND deleted_at IS NULL
+                   AND (updated_at, id) < ($4, $5) ORDER BY updated_at DESC, id DESC LIMIT $6"
+            );
+            connection.all(sql, params![shelf.tenant, agent, shelf.archived, at, id, shelf.limit]).await?
+        }
+    };
     rows.iter().map(conversation).collect()
+}
+
+/// Gives a conversation a title, or puts it on the other shelf; what is absent stays.
+pub(super) async fn update(
+    tx: &Tx,
+    tenant: TenantId,
+    id: ConversationId,
+    title: Option<&str>,
+    archived: Option<bool>,
+) -> Result<u64, Error> {
+    tx.run(
+        "UPDATE conversations SET title = COALESCE($1, title), archived = COALESCE($2, archived)
+         WHERE id = $3 AND tenant_id = $4 AND deleted_at IS NULL",
+        params![title, archived.map(i64::from), id, tenant],
+    )
+    .await
+}
+
+/// Gives a title to a conversation that has none; false when it has.
+pub(super) async fn set_first_title(tx: &Tx, id: ConversationId, title: &str) -> Result<bool, Error> {
+    let sql = "UPDATE conversations SET title = $1 WHERE id = $2 AND title IS NULL";
+    Ok(tx.run(sql, params![title, id]).await? == 1)
+}
+
+/// Notes that something was said; false when the conversation is gone or deleted.
+pub(super) async fn touch(tx: &Tx, id: ConversationId, now: i64) -> Result<bool, Error> {
+    let sql = "UPDATE conversations SET updated_at = $1 WHERE id = $2 AND deleted_at IS NULL";
+    Ok(tx.run(sql, params![now, id]).await? == 1)
+}
+
+/// Deletes, or with `None` restores; 0 when there was nothing to do.
+pub(super) async fn set_deleted(
+    tx: &Tx,
+    tenant: TenantId,
+    id: ConversationId,
+    at: Option<i64>,
+) -> Result<u64, Error> {
+    let sql = "UPDATE conversations SET deleted_at = $1
+               WHERE id = $2 AND tenant_id = $3 AND (deleted_at IS NULL) = ($1 IS NOT NULL)";
+    tx.run(sql, params![at, id, tenant]).await
 }
 
 pub(super) async fn insert_message(tx: &Tx, message: &NewMessage, now: i64) -> Result<(), Error> {
@@ -145,6 +167,12 @@ pub(super) async fn insert_message(tx: &Tx, message: &NewMessage, now: i64) -> R
     Ok(())
 }
 
+/// What a message says.
+pub(super) async fn content_of(connection: &impl Sql, id: MessageId) -> Result<Option<String>, Error> {
+    let sql = "SELECT content FROM messages WHERE id = $1";
+    connection.one(sql, params![id]).await?.map(|row| row.text("content")).transpose()
+}
+
 fn role(text: &str) -> Result<Role, Error> {
     let all = [Role::System, Role::User, Role::Assistant, Role::Tool];
     all.into_iter().find(|role| role.as_str() == text).ok_or_else(|| Error::Corrupt("messages.role".into()))
@@ -160,40 +188,4 @@ fn message(row: &Row) -> Result<Message, Error> {
         tool_call_id: row.text_opt("tool_call_id")?,
         created_at: Timestamp(row.int("created_at")?),
     })
-}
-
-/// A page of messages in the order in which they were said.
-pub(super) async fn messages(
-    connection: &impl Sql,
-    conversation: ConversationId,
-    page: &PageRequest,
-) -> Result<Vec<Message>, Error> {
-    let after = page.after.clone().unwrap_or_default();
-    let rows = connection
-        .all(
-            "SELECT id, run_id, role, content, tool_calls, tool_call_id, created_at FROM messages
-             WHERE conversation_id = $1
-               AND (run_id, id) > (COALESCE((SELECT run_id FROM messages WHERE id = $2), ''), $2)
-             ORDER BY run_id, id LIMIT $3",
-            params![conversation, after, page.rows_wanted()],
-        )
-        .await?;
-    rows.iter().map(message).collect()
-}
-
-/// The last messages up to and with a run's own, oldest first.
-pub(super) async fn transcript(
-    connection: &impl Sql,
-    conversation: ConversationId,
-    run: RunId,
-    limit: i64,
-) -> Result<Vec<Message>, Error> {
-    let rows = connection
-        .all(
-            "SELECT id, run_id, role, content, tool_calls, tool_call_id, created_at FROM messages
-             WHERE conversation_id = $1 AND run_id <= $2 ORDER BY run_id DESC, id DESC LIMIT $3",
-            params![conversation, run, limit],
-        )
-        .await?;
-    rows.iter().rev().map(message).collect()
 }

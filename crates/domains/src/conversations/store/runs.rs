@@ -1,18 +1,24 @@
 //! The SQL of runs.
+//!
+//! A query for open runs repeats the whole list of their states, as the index `runs_open` has it: only then is it used.
 
 use contracts::{ConversationId, RunId, TenantId, model::Usage};
 use platform::{
     database::{Error, Row, Sql, Tx},
+    http::PageRequest,
     params,
 };
 
-use super::super::journal::{NewRun, Run, RunState};
+use super::{
+    super::journal::{NewRun, Run, RunState},
+    branches::Place,
+};
 
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, tenant_id, conversation_id, agent_id, user_id, scopes, message_id, state, code, error, ",
-            "input_tokens, output_tokens, cost_micros, context_cut, deadline, created_at, started_at, finished_at ",
+            "SELECT id, tenant_id, conversation_id, parent_run_id, agent_id, user_id, scopes, message_id, state, code, ",
+            "error, input_tokens, output_tokens, cost_micros, context_cut, deadline, created_at, started_at, finished_at ",
             "FROM runs ",
             $rest
         )
@@ -24,6 +30,7 @@ fn run(row: &Row) -> Result<Run, Error> {
         id: row.parse("id")?,
         tenant: row.parse("tenant_id")?,
         conversation: row.parse("conversation_id")?,
+        parent: row.parse_opt("parent_run_id")?,
         agent: row.parse("agent_id")?,
         user: row.parse("user_id")?,
         scopes: row.json("scopes")?,
@@ -44,16 +51,22 @@ fn run(row: &Row) -> Result<Run, Error> {
     })
 }
 
-pub(in super::super) async fn insert(tx: &Tx, new: &NewRun) -> Result<(), Error> {
+/// Stores a run at its place, behind its parent.
+pub(in super::super) async fn insert(
+    tx: &Tx,
+    new: &NewRun,
+    parent: Option<RunId>,
+    place: &Place,
+) -> Result<(), Error> {
     let scopes = serde_json::to_string(&new.scopes).map_err(|error| Error::Corrupt(error.to_string()))?;
     let started_at = (new.state == RunState::Running).then_some(new.created_at);
     tx.run(
-        "INSERT INTO runs (id, tenant_id, conversation_id, agent_id, user_id, scopes, message_id, state, deadline,
-             created_at, started_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        "INSERT INTO runs (id, tenant_id, conversation_id, parent_run_id, branch_id, position, agent_id, user_id, scopes,
+             message_id, state, deadline, created_at, started_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         params![
-            new.id, new.tenant, new.conversation, new.agent, new.user, scopes, new.message, new.state.as_str(),
-            new.deadline, new.created_at, started_at
+            new.id, new.tenant, new.conversation, parent.map(|run| run.to_string()), place.branch, place.position,
+            new.agent, new.user, scopes, new.message, new.state.as_str(), new.deadline, new.created_at, started_at
         ],
     )
     .await?;
@@ -73,25 +86,39 @@ pub(in super::super) async fn find_in(
     row.as_ref().map(run).transpose()
 }
 
-/// Runs of a conversation that have not ended: how many, and the one at work if there is one.
-pub(in super::super) async fn unfinished(
+/// A conversation's runs on all its branches, the last made first.
+pub(in super::super) async fn page(
+    connection: &impl Sql,
+    conversation: ConversationId,
+    page: &PageRequest,
+) -> Result<Vec<Run>, Error> {
+    let after = page.after.clone().unwrap_or_default();
+    let rows = connection
+        .all(
+            select!(
+                "WHERE conversation_id = $1 AND position < COALESCE(
+                     (SELECT position FROM runs last WHERE last.id = $2 AND last.conversation_id = $1), $3)
+                 ORDER BY position DESC LIMIT $4"
+            ),
+            params![conversation, after, i64::MAX, page.rows_wanted()],
+        )
+        .await?;
+    rows.iter().map(run).collect()
+}
+
+/// Ids and states of a conversation's runs that have not ended.
+pub(in super::super) async fn open(
     tx: &Tx,
     conversation: ConversationId,
-) -> Result<(i64, Option<RunId>), Error> {
+) -> Result<Vec<(RunId, RunState)>, Error> {
     let rows = tx
         .all(
             "SELECT id, state FROM runs WHERE conversation_id = $1
-               AND state IN ('queued', 'running', 'waiting', 'cancelling') ORDER BY id",
+               AND state IN ('queued', 'running', 'waiting', 'cancelling') ORDER BY position",
             params![conversation],
         )
         .await?;
-    let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-    for row in &rows {
-        if row.text("state")? != RunState::Queued.as_str() {
-            return Ok((count, Some(row.parse("id")?)));
-        }
-    }
-    Ok((count, None))
+    rows.iter().map(|row| Ok((row.parse("id")?, row.parse("state")?))).collect()
 }
 
 /// Whether a message waits in a conversation.
@@ -99,7 +126,8 @@ pub(in super::super) async fn waiting(
     connection: &impl Sql,
     conversation: ConversationId,
 ) -> Result<bool, Error> {
-    let sql = "SELECT 1 AS one FROM runs WHERE state = 'queued' AND conversation_id = $1 LIMIT 1";
+    let sql = "SELECT 1 AS one FROM runs WHERE conversation_id = $1
+                   AND state IN ('queued', 'running', 'waiting', 'cancelling') AND state = 'queued' LIMIT 1";
     Ok(connection.one(sql, params![conversation]).await?.is_some())
 }
 
@@ -112,9 +140,11 @@ pub(in super::super) async fn claim_next(
     let row = tx
         .one(
             "UPDATE runs SET state = 'running', started_at = $2
-             WHERE id = (SELECT MIN(id) FROM runs WHERE conversation_id = $1 AND state = 'queued')
+             WHERE id = (SELECT id FROM runs WHERE conversation_id = $1
+                   AND state IN ('queued', 'running', 'waiting', 'cancelling') AND state = 'queued'
+                   ORDER BY position LIMIT 1)
                AND NOT EXISTS (SELECT 1 FROM runs busy WHERE busy.conversation_id = $1
-                   AND busy.state IN ('running', 'waiting', 'cancelling'))
+                   AND busy.state IN ('queued', 'running', 'waiting', 'cancelling') AND busy.state <> 'queued')
              RETURNING id",
             params![conversation, now],
         )
@@ -125,7 +155,13 @@ pub(in super::super) async fn claim_next(
 /// Runs that are at work as far as the database knows.
 pub(in super::super) async fn at_work(connection: &impl Sql) -> Result<Vec<Run>, Error> {
     let rows = connection
-        .all(select!("WHERE state IN ('running', 'waiting', 'cancelling') ORDER BY id"), params![])
+        .all(
+            select!(
+                "WHERE state IN ('queued', 'running', 'waiting', 'cancelling') AND state <> 'queued'
+                 ORDER BY conversation_id, position"
+            ),
+            params![],
+        )
         .await?;
     rows.iter().map(run).collect()
 }
@@ -134,9 +170,10 @@ pub(in super::super) async fn at_work(connection: &impl Sql) -> Result<Vec<Run>,
 pub(in super::super) async fn idle_with_queue(connection: &impl Sql) -> Result<Vec<ConversationId>, Error> {
     let rows = connection
         .all(
-            "SELECT DISTINCT conversation_id FROM runs waiting WHERE state = 'queued'
+            "SELECT DISTINCT conversation_id FROM runs waiting
+             WHERE state IN ('queued', 'running', 'waiting', 'cancelling') AND state = 'queued'
                AND NOT EXISTS (SELECT 1 FROM runs busy WHERE busy.conversation_id = waiting.conversation_id
-                   AND busy.state IN ('running', 'waiting', 'cancelling'))",
+                   AND busy.state IN ('queued', 'running', 'waiting', 'cancelling') AND busy.state <> 'queued')",
             params![],
         )
         .await?;
@@ -178,8 +215,9 @@ pub(in super::super) async fn finish(
         .one(
             "UPDATE runs SET state = $1, code = $2, error = $3, finished_at = $4
              WHERE id = $5 AND state IN ('queued', 'running', 'waiting', 'cancelling')
-             RETURNING id, tenant_id, conversation_id, agent_id, user_id, scopes, message_id, state, code, error,
-                 input_tokens, output_tokens, cost_micros, context_cut, deadline, created_at, started_at, finished_at",
+             RETURNING id, tenant_id, conversation_id, parent_run_id, agent_id, user_id, scopes, message_id, state, code,
+                 error, input_tokens, output_tokens, cost_micros, context_cut, deadline, created_at, started_at,
+                 finished_at",
             params![state.as_str(), problem.map(|(code, _)| code), problem.map(|(_, error)| error), now, id],
         )
         .await?;
