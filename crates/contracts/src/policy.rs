@@ -23,6 +23,9 @@ pub struct Subject {
     pub user_id: UserId,
     pub roles: Vec<String>,
     pub scopes: Vec<String>,
+    /// Who really acts, where somebody acts as this user. For the audit; no part of the question.
+    #[serde(skip)]
+    pub impersonator: Option<UserId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,6 +58,7 @@ impl Request {
                 user_id: caller.user,
                 roles: caller.roles.clone(),
                 scopes: caller.scopes.clone(),
+                impersonator: caller.impersonator,
             },
             action: action.to_owned(),
             resource,

@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows a domain: no agent, no conversation, no tool.
 
+pub mod canonical;
 pub mod config;
 pub mod database;
 pub mod durable;

@@ -11,7 +11,12 @@ use platform::{
 };
 use serde_json::Value;
 
-use super::{api::AuditEntry, store};
+use super::{
+    api::AuditEntry,
+    chain::{self, Record},
+    query::Filter,
+    store,
+};
 use crate::{
     App,
     authority::{self, Denied},
@@ -24,6 +29,7 @@ pub struct Entry {
     pub(super) at: i64,
     pub(super) tenant: String,
     pub(super) actor: String,
+    pub(super) impersonator: Option<String>,
     pub(super) action: String,
     pub(super) resource_type: String,
     pub(super) resource_id: Option<String>,
@@ -40,6 +46,7 @@ impl Entry {
             at: unix_ms(),
             tenant: request.tenant.to_string(),
             actor: request.subject.user_id.to_string(),
+            impersonator: request.subject.impersonator.map(String::from),
             action: request.action.clone(),
             resource_type: request.resource.kind.clone(),
             resource_id: request.resource.id.clone(),
@@ -51,30 +58,64 @@ impl Entry {
     }
 }
 
-/// Adds a row within a change.
+/// Times that a head may turn out to be behind. In a transaction nobody else writes, so the one that is read is the
+/// last.
+const PLACES_TRIED: usize = 2;
+
+/// Adds a row within a change, as the next of its tenant's chain. When it can't be added the change must not be made.
 pub(crate) async fn add(tx: &Tx, entry: &Entry) -> Result<(), Error> {
-    store::insert(tx, entry).await
+    match place(tx, entry).await {
+        // Not the change's own fault, and no other try would find another answer: the audit takes no rows.
+        Err(Error::Query(cause)) => Err(Error::Stopped(format!("the audit takes no entries: {cause}"))),
+        other => other,
+    }
+}
+
+async fn place(tx: &Tx, entry: &Entry) -> Result<(), Error> {
+    let mut head = match chain::remembered(&entry.tenant) {
+        Some(head) => head,
+        None => store::head(tx, &entry.tenant).await?,
+    };
+    for _ in 0..PLACES_TRIED {
+        let record = Record::after(&head, entry);
+        if store::insert(tx, &record).await? {
+            chain::remember(&record);
+            return Ok(());
+        }
+        head = store::head(tx, &entry.tenant).await?;
+    }
+    Err(Error::Corrupt("audit_heads does not name the last entry; run `soma audit verify`".into()))
 }
 
 /// Adds a row of its own.
 pub(crate) async fn write(app: &App, entry: Entry) -> Result<(), Error> {
-    app.database.write(move |tx| Box::pin(async move { store::insert(tx, &entry).await })).await
+    app.database.write(move |tx| Box::pin(async move { add(tx, &entry).await })).await
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ListError {
+pub(super) enum ServiceError {
     #[error(transparent)]
     Denied(#[from] Denied),
+    #[error("another verification is under way; ask again in a few seconds")]
+    Busy,
     #[error(transparent)]
     Store(#[from] Error),
 }
 
+/// A page of what fits, newest first. A search that finds little stops after a while: then the page is short, and its
+/// cursor goes on from there.
 pub(super) async fn list(
     app: &App,
     caller: &Caller,
+    filter: &Filter,
     page: &PageRequest,
-) -> Result<Page<AuditEntry>, ListError> {
+) -> Result<Page<AuditEntry>, ServiceError> {
     authority::require(app, caller, "audit:read", Resource::any("audit")).await?;
-    let rows = store::page(app.database.read(), caller.tenant, page).await?;
-    Ok(page.page(rows, |entry| entry.id.clone()))
+    let found = store::search(app.database.read(), caller.tenant, filter, page).await?;
+    let entries = found.records.into_iter().map(AuditEntry::read).collect::<Result<Vec<_>, _>>()?;
+    let mut page = page.page(entries, |entry| entry.id.clone());
+    if page.next_cursor.is_none() {
+        page.next_cursor = found.goes_on_at;
+    }
+    Ok(page)
 }

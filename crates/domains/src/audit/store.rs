@@ -1,18 +1,27 @@
-//! The audit's SQL. There is no update and no delete.
+//! The audit's SQL. There is no update and no delete, and triggers refuse both.
 
 use contracts::TenantId;
 use platform::{
-    database::{Error, Migration, Sql, Tx},
-    http::{PageRequest, Timestamp},
+    database::{Error, Migration, Row, Sql, Tx, Value},
+    http::PageRequest,
     params,
 };
 
-use super::{api::AuditEntry, service::Entry};
+use super::{
+    chain::{GENESIS, Head, Record},
+    query::Filter,
+};
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    name: "audit_0001_entries",
-    statements: &[
-        "CREATE TABLE audit_entries (
+/// Entries that one page of a search looks at: what bounds its time, however few of them fit.
+const LOOKED_AT_MAX: i64 = 10_000;
+/// An entry's id is made a moment before or after its time is taken, and a clock may be set back meanwhile.
+const CLOCK_SLACK_MS: i64 = 60_000;
+
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "audit_0001_entries",
+        statements: &[
+            "CREATE TABLE audit_entries (
             id TEXT PRIMARY KEY,
             tenant_id TEXT NOT NULL,
             at BIGINT NOT NULL,
@@ -25,54 +34,285 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration {
             policy_revision TEXT NOT NULL,
             details TEXT NOT NULL
         )",
-        "CREATE INDEX audit_entries_tenant ON audit_entries (tenant_id, id)",
-    ],
-}];
-
-pub(super) async fn insert(tx: &Tx, entry: &Entry) -> Result<(), Error> {
-    tx.run(
-        "INSERT INTO audit_entries (id, tenant_id, at, actor_id, action, resource_type, resource_id, effect, reason,
-             policy_revision, details)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-        params![
-            entry.id.to_string(), entry.tenant.as_str(), entry.at, entry.actor.as_str(), entry.action.as_str(),
-            entry.resource_type.as_str(), entry.resource_id.clone(), entry.effect, entry.reason.as_str(),
-            entry.revision.as_str(), entry.details.to_string()
+            "CREATE INDEX audit_entries_tenant ON audit_entries (tenant_id, id)",
         ],
-    )
-    .await?;
-    Ok(())
+    },
+    Migration {
+        name: "audit_0002_chain",
+        statements: &[
+            "ALTER TABLE audit_entries ADD COLUMN impersonator_id TEXT",
+            "ALTER TABLE audit_entries ADD COLUMN sequence BIGINT NOT NULL DEFAULT 0",
+            "ALTER TABLE audit_entries ADD COLUMN previous_hash TEXT",
+            "ALTER TABLE audit_entries ADD COLUMN hash TEXT",
+            // What is there already can't be hashed in SQL. It gets the numbers up to 0; the chain begins at 1.
+            "UPDATE audit_entries SET sequence = placed.sequence FROM (
+                 SELECT id AS placed_id, ROW_NUMBER() OVER (PARTITION BY tenant_id ORDER BY id)
+                     - COUNT(*) OVER (PARTITION BY tenant_id) AS sequence FROM audit_entries) AS placed
+             WHERE placed.placed_id = audit_entries.id",
+            "CREATE UNIQUE INDEX audit_entries_sequence ON audit_entries (tenant_id, sequence)",
+            "CREATE TABLE audit_heads (
+                 tenant_id TEXT PRIMARY KEY,
+                 sequence BIGINT NOT NULL,
+                 hash TEXT NOT NULL,
+                 earlier BIGINT NOT NULL DEFAULT 0
+             )",
+            "INSERT INTO audit_heads (tenant_id, sequence, hash, earlier)
+             SELECT tenant_id, 0, '0000000000000000000000000000000000000000000000000000000000000000', COUNT(*)
+             FROM audit_entries GROUP BY tenant_id",
+            "CREATE TRIGGER audit_entries_only_next BEFORE INSERT ON audit_entries
+             WHEN NEW.hash IS NULL OR NEW.previous_hash IS NULL
+                 OR NEW.sequence <> COALESCE(
+                     (SELECT sequence FROM audit_heads WHERE tenant_id = NEW.tenant_id), 0) + 1
+                 OR EXISTS (SELECT 1 FROM audit_entries WHERE id = NEW.id)
+             BEGIN SELECT RAISE(ABORT, 'the audit takes only the next entry of a chain'); END",
+            "CREATE TRIGGER audit_entries_head AFTER INSERT ON audit_entries
+             BEGIN
+                 INSERT INTO audit_heads (tenant_id, sequence, hash) VALUES (NEW.tenant_id, NEW.sequence, NEW.hash)
+                 ON CONFLICT (tenant_id) DO UPDATE SET sequence = excluded.sequence, hash = excluded.hash;
+             END",
+            "CREATE TRIGGER audit_entries_no_update BEFORE UPDATE ON audit_entries
+             BEGIN SELECT RAISE(ABORT, 'entries of the audit are never changed'); END",
+            "CREATE TRIGGER audit_entries_no_delete BEFORE DELETE ON audit_entries
+             BEGIN SELECT RAISE(ABORT, 'entries of the audit are never removed'); END",
+            "CREATE TRIGGER audit_heads_only_forward BEFORE UPDATE ON audit_heads
+             WHEN NEW.tenant_id <> OLD.tenant_id OR NEW.earlier <> OLD.earlier OR NEW.sequence <> OLD.sequence + 1
+             BEGIN SELECT RAISE(ABORT, 'the head of an audit only moves to the next entry'); END",
+            "CREATE TRIGGER audit_heads_no_delete BEFORE DELETE ON audit_heads
+             BEGIN SELECT RAISE(ABORT, 'the head of an audit is never removed'); END",
+        ],
+    },
+    Migration {
+        name: "audit_0003_search",
+        statements: &[
+            "CREATE INDEX audit_entries_actor ON audit_entries (tenant_id, actor_id, id)",
+            "CREATE INDEX audit_entries_action ON audit_entries (tenant_id, action, id)",
+            "CREATE INDEX audit_entries_resource ON audit_entries (tenant_id, resource_id, id)
+             WHERE resource_id IS NOT NULL",
+            // Nearly all that is done was allowed, so the others are few.
+            "CREATE INDEX audit_entries_refused ON audit_entries (tenant_id, id) WHERE effect <> 'allow'",
+        ],
+    },
+];
+
+/// The end of a tenant's chain.
+pub(super) async fn head(connection: &impl Sql, tenant: &str) -> Result<Head, Error> {
+    Ok(head_and_earlier(connection, tenant).await?.0)
 }
 
-/// Newest first.
-pub(super) async fn page(
-    connection: &impl Sql,
-    tenant: TenantId,
-    page: &PageRequest,
-) -> Result<Vec<AuditEntry>, Error> {
-    // Ids are hexadecimal, so `g` is after them all.
-    let before = page.after.clone().unwrap_or_else(|| "g".into());
-    let rows = connection
-        .all(
-            "SELECT id, at, actor_id, action, resource_type, resource_id, effect, reason, policy_revision, details
-             FROM audit_entries WHERE tenant_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
-            params![tenant.to_string(), before, page.rows_wanted()],
+/// The end of a tenant's chain, and how many entries are older than the chain.
+pub(super) async fn head_and_earlier(connection: &impl Sql, tenant: &str) -> Result<(Head, i64), Error> {
+    let sql = "SELECT sequence, hash, earlier FROM audit_heads WHERE tenant_id = $1";
+    connection.one(sql, params![tenant]).await?.map_or(Ok((Head::genesis(), 0)), |row| {
+        Ok((Head { sequence: row.int("sequence")?, hash: row.text("hash")? }, row.int("earlier")?))
+    })
+}
+
+/// Adds a record, unless the chain's head is another than the one that it follows. A trigger moves the head.
+pub(super) async fn insert(tx: &Tx, record: &Record) -> Result<bool, Error> {
+    let added = tx
+        .run(
+            "INSERT INTO audit_entries (id, tenant_id, at, actor_id, action, resource_type, resource_id, effect, reason,
+                 policy_revision, details, impersonator_id, sequence, previous_hash, hash)
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15
+             WHERE $14 = COALESCE((SELECT hash FROM audit_heads WHERE tenant_id = $2), $16)",
+            params![
+                record.id.as_str(), record.tenant.as_str(), record.at, record.actor.as_str(), record.action.as_str(),
+                record.resource_type.as_str(), record.resource_id.as_deref(), record.effect.as_str(),
+                record.reason.as_str(), record.revision.as_str(), record.details.as_str(),
+                record.impersonator.as_deref(), record.sequence, record.previous_hash.as_deref(),
+                record.hash.as_deref(), GENESIS
+            ],
         )
         .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(AuditEntry {
-                id: row.text("id")?,
-                at: Timestamp(row.int("at")?),
-                actor_id: row.text("actor_id")?,
-                action: row.text("action")?,
-                resource_type: row.text("resource_type")?,
-                resource_id: row.text_opt("resource_id")?,
-                effect: row.text("effect")?,
-                reason: row.text("reason")?,
-                policy_revision: row.text("policy_revision")?,
-                details: row.json("details")?,
-            })
-        })
-        .collect()
+    Ok(added == 1)
+}
+
+/// Tenants that have entries, or a chain.
+pub(super) async fn tenants(connection: &impl Sql) -> Result<Vec<TenantId>, Error> {
+    let sql =
+        "SELECT tenant_id FROM audit_heads UNION SELECT tenant_id FROM audit_entries ORDER BY tenant_id";
+    connection.all(sql, params![]).await?.iter().map(|row| row.parse("tenant_id")).collect()
+}
+
+macro_rules! entries {
+    ($($rest:expr),+) => {
+        concat!(
+            "SELECT id, sequence, tenant_id, at, actor_id, impersonator_id, action, resource_type, resource_id, ",
+            "effect, reason, policy_revision, details, previous_hash, hash FROM audit_entries WHERE tenant_id = $1 ",
+            $($rest),+
+        )
+    };
+}
+
+fn record(row: &Row) -> Result<Record, Error> {
+    Ok(Record {
+        id: row.text("id")?,
+        sequence: row.int("sequence")?,
+        tenant: row.text("tenant_id")?,
+        at: row.int("at")?,
+        actor: row.text("actor_id")?,
+        impersonator: row.text_opt("impersonator_id")?,
+        action: row.text("action")?,
+        resource_type: row.text("resource_type")?,
+        resource_id: row.text_opt("resource_id")?,
+        effect: row.text("effect")?,
+        reason: row.text("reason")?,
+        revision: row.text("policy_revision")?,
+        details: row.text("details")?,
+        previous_hash: row.text_opt("previous_hash")?,
+        hash: row.text_opt("hash")?,
+    })
+}
+
+/// Entries after a place in the chain, in its order. `None` is before all.
+pub(super) async fn after(
+    connection: &impl Sql,
+    tenant: &str,
+    sequence: Option<i64>,
+    limit: i64,
+) -> Result<Vec<Record>, Error> {
+    let sql = entries!("AND sequence > $2 ORDER BY sequence LIMIT $3");
+    let rows = connection.all(sql, params![tenant, sequence.unwrap_or(i64::MIN), limit]).await?;
+    rows.iter().map(record).collect()
+}
+
+/// Entries older than the chain: how many there are.
+pub(super) async fn count_earlier(connection: &impl Sql, tenant: &str) -> Result<i64, Error> {
+    let sql = "SELECT COUNT(*) AS entries FROM audit_entries WHERE tenant_id = $1 AND sequence <= 0";
+    connection.one(sql, params![tenant]).await?.map_or(Ok(0), |row| row.int("entries"))
+}
+
+/// What a filter asks for, as $4 to $11.
+macro_rules! fits {
+    () => {
+        "AND ($4 IS NULL OR actor_id = $4) AND ($5 IS NULL OR action = $5) AND ($6 IS NULL OR effect = $6) \
+         AND ($7 IS NULL OR resource_type = $7) AND ($8 IS NULL OR resource_id = $8) \
+         AND ($9 IS NULL OR at >= $9) AND ($10 IS NULL OR at < $10) \
+         AND ($11 IS NULL OR LOWER(action || ' ' || resource_type || ' ' || COALESCE(resource_id, '') || ' ' \
+             || reason || ' ' || details) LIKE $11 ESCAPE '\\') "
+    };
+}
+
+/// Looking at entries, newest first, in the order of one index.
+struct Walk {
+    /// The last entry that a page looks at, when there are as many.
+    stop: &'static str,
+    /// What fits among those.
+    find: &'static str,
+}
+
+/// Of the index's own condition, once as the fifth parameter and once as the filter's own.
+macro_rules! walk {
+    ($alone:literal, $filtered:literal) => {
+        Walk {
+            stop: concat!(
+                "SELECT id FROM audit_entries WHERE tenant_id = $1 AND id < $2 AND id >= $3 ",
+                $alone,
+                " ORDER BY id DESC LIMIT 1 OFFSET $4"
+            ),
+            find: entries!(
+                "AND id < $2 AND id >= $3 ",
+                $filtered,
+                " ",
+                fits!(),
+                "ORDER BY id DESC LIMIT $12"
+            ),
+        }
+    };
+}
+
+const ALL: Walk = walk!("", "");
+const REFUSED: Walk = walk!("AND effect <> 'allow'", "AND effect <> 'allow'");
+const OF_ACTION: Walk = walk!("AND action = $5", "AND action = $5");
+const OF_ACTOR: Walk = walk!("AND actor_id = $5", "AND actor_id = $4");
+const OF_RESOURCE: Walk = walk!("AND resource_id = $5", "AND resource_id = $8");
+
+/// The index that leaves the fewest entries to look at, and the value that it is asked for.
+fn walk(filter: &Filter) -> (Walk, Option<&String>) {
+    match filter {
+        Filter { resource_id: Some(id), .. } => (OF_RESOURCE, Some(id)),
+        Filter { effect: Some(effect), .. } if effect != "allow" => (REFUSED, None),
+        Filter { actor: Some(actor), .. } => (OF_ACTOR, Some(actor)),
+        Filter { action: Some(action), .. } => (OF_ACTION, Some(action)),
+        _ => (ALL, None),
+    }
+}
+
+/// What a page of a search found.
+pub(super) struct Found {
+    /// Newest first, one more than the page has if there is another.
+    pub records: Vec<Record>,
+    /// Where to go on when the page has looked at as much as it may.
+    pub goes_on_at: Option<String>,
+}
+
+pub(super) async fn search(
+    connection: &impl Sql,
+    tenant: TenantId,
+    filter: &Filter,
+    page: &PageRequest,
+) -> Result<Found, Error> {
+    let (walk, asked) = walk(filter);
+    let lowest =
+        filter.from.map_or_else(String::new, |from| first_id_at(from.saturating_sub(CLOCK_SLACK_MS)));
+    // Ids are hexadecimal, so `g` is after them all.
+    let before = page.after.clone().unwrap_or_else(|| "g".into());
+    let latest = filter.to.map(|to| first_id_at(to.saturating_add(CLOCK_SLACK_MS)));
+    let before = latest.map_or_else(|| before.clone(), |latest| latest.min(before.clone()));
+
+    let mut bounds = params![tenant, before.as_str(), lowest.as_str(), LOOKED_AT_MAX - 1];
+    bounds.extend(asked.map(|value| Value::from(value.as_str())));
+    let stop = connection.one(walk.stop, bounds).await?.map(|row| row.text("id")).transpose()?;
+    let pattern = filter.text.as_deref().map(contains);
+    let rows = connection
+        .all(
+            walk.find,
+            params![
+                tenant,
+                before,
+                stop.as_deref().unwrap_or(&lowest),
+                filter.actor.as_deref(),
+                filter.action.as_deref(),
+                filter.effect.as_deref(),
+                filter.resource_type.as_deref(),
+                filter.resource_id.as_deref(),
+                filter.from,
+                filter.to,
+                pattern,
+                page.rows_wanted()
+            ],
+        )
+        .await?;
+    Ok(Found { records: rows.iter().map(record).collect::<Result<_, _>>()?, goes_on_at: stop })
+}
+
+/// The smallest id that can be made in this millisecond: a UUID of version 7 begins with its time.
+fn first_id_at(ms: i64) -> String {
+    let hex = format!("{:012x}", ms.clamp(0, (1 << 48) - 1));
+    format!("{}-{}", &hex[..8], &hex[8..])
+}
+
+/// A pattern for texts that hold this one.
+fn contains(text: &str) -> String {
+    format!("%{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{contains, first_id_at};
+
+    #[test]
+    fn a_time_is_before_the_ids_made_then_and_after_those_made_before() {
+        let id = uuid::Uuid::now_v7();
+        let (seconds, nanoseconds) = id.get_timestamp().unwrap().to_unix();
+        let ms = i64::try_from(seconds).unwrap() * 1000 + i64::from(nanoseconds) / 1_000_000;
+        let id = id.to_string();
+        assert!(first_id_at(ms) <= id && first_id_at(ms + 1) > id && first_id_at(ms - 1) < id, "{id}");
+        assert_eq!(first_id_at(-1), "00000000-0000");
+    }
+
+    #[test]
+    fn what_is_searched_for_stands_for_itself() {
+        assert_eq!(contains(r"50%_\"), r"%50\%\_\\%");
+    }
 }

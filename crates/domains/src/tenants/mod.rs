@@ -4,7 +4,7 @@ mod api;
 mod service;
 mod store;
 
-pub use service::{DEFAULT_SLUG, Error, NewTenant, create, default_tenant, ensure_default};
+pub use service::{DEFAULT_SLUG, Error, NewTenant, create, default_tenant, ensure_default, slugs};
 
 use crate::Domain;
 

@@ -56,6 +56,11 @@ pub async fn default_tenant(database: &Database) -> Result<TenantId, Error> {
     Ok(store::by_slug(database.read(), DEFAULT_SLUG).await?.ok_or(Error::NotFound)?.id)
 }
 
+/// Every tenant's slug, for the operator's commands.
+pub async fn slugs(database: &Database) -> Result<Vec<(TenantId, String)>, StoreError> {
+    store::slugs(database.read()).await
+}
+
 pub(super) async fn own(app: &App, caller: &Caller) -> Result<Tenant, Error> {
     authority::require(app, caller, "tenant:read", Resource::new("tenant", caller.tenant)).await?;
     store::by_id(app.database.read(), caller.tenant).await?.ok_or(Error::NotFound)

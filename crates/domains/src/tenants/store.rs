@@ -46,3 +46,8 @@ pub(super) async fn by_id(connection: &impl Sql, id: TenantId) -> Result<Option<
     let sql = "SELECT id, slug, name, created_at FROM tenants WHERE id = $1";
     connection.one(sql, params![id]).await?.as_ref().map(tenant).transpose()
 }
+
+pub(super) async fn slugs(connection: &impl Sql) -> Result<Vec<(TenantId, String)>, Error> {
+    let rows = connection.all("SELECT id, slug FROM tenants ORDER BY id", params![]).await?;
+    rows.iter().map(|row| Ok((row.parse("id")?, row.text("slug")?))).collect()
+}

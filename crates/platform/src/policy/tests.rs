@@ -25,6 +25,7 @@ fn request(roles: &[&str], action: &str, resource: Resource) -> Request {
         user_id: UserId::new(),
         roles: roles.iter().map(|&role| role.to_owned()).collect(),
         scopes: vec!["*".to_owned()],
+        impersonator: None,
     };
     let action = action.to_owned();
     Request { tenant: TenantId::new(), subject, action, resource, context: Value::Null }

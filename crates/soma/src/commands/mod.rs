@@ -2,6 +2,7 @@
 
 mod account;
 mod approvals;
+mod audit;
 mod chat;
 mod check;
 mod demo;
@@ -58,6 +59,9 @@ pub enum Command {
     Apikey(account::ApiKey),
     /// Decide about tool calls that wait for a person.
     Approvals(approvals::Arguments),
+    /// The audit: whether it is as it was written.
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Print new keys as dotenv lines.
     Keygen,
     /// Say for each finding of the audit whether this install is free of it.
@@ -83,6 +87,7 @@ pub async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Admin(admin) => account::admin(admin).await,
         Command::Apikey(key) => account::api_key(key).await,
         Command::Approvals(arguments) => approvals::run(arguments).await,
+        Command::Audit(audit) => audit::run(audit).await,
         Command::Keygen => Ok(keygen::run()),
         Command::Check(arguments) => check::run(&arguments),
         Command::Registry => describe::registry(),

@@ -13,6 +13,7 @@ mod harness;
 
 mod approvals;
 mod audit_findings;
+mod auditing;
 mod bad_input;
 mod bounds;
 mod branches;

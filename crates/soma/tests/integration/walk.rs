@@ -26,6 +26,8 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("POST", "/api/v2/api-keys", "apikey:create"),
     ("DELETE", "/api/v2/api-keys/{id}", "apikey:revoke"),
     ("GET", "/api/v2/audit", "audit:read"),
+    ("GET", "/api/v2/audit/export", "audit:export"),
+    ("GET", "/api/v2/audit/verify", "audit:read"),
     ("GET", "/api/v2/budgets", "billing:view_usage"),
     ("PUT", "/api/v2/budgets/{id}", "billing:change_plan"),
     ("GET", "/api/v2/conversations", "conversation:read"),
