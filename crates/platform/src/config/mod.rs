@@ -4,6 +4,7 @@
 //! found before anything starts and reported together, by name and never by value.
 
 mod dotenv;
+mod gateway;
 mod read;
 mod registry;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::{collections::HashMap, net::SocketAddr, path::PathBuf};
 use secrecy::SecretString;
 use url::Url;
 
+pub use gateway::{ConnectionLimits, Gateway, RateLimits, TlsFiles};
 pub use read::{Fault, Faults};
 pub use registry::{Kind, SETTINGS, Setting};
 
@@ -101,6 +103,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub database: PathBuf,
     pub listen: SocketAddr,
+    pub gateway: Gateway,
     pub model: Model,
     pub workflows: Workflows,
     pub egress: AllowList,

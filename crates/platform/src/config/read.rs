@@ -41,7 +41,7 @@ impl fmt::Display for Faults {
     }
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     source: &'a dyn Source,
     faults: Vec<Fault>,
 }
@@ -65,6 +65,7 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
     let data_dir = PathBuf::from(reader.text("SA01_DATA_DIR").unwrap_or_default());
     let model = reader.model(&data_dir);
     let listen = reader.parsed::<SocketAddr>("SA01_LISTEN", "expected ADDRESS:PORT");
+    let gateway = reader.gateway();
     let egress = match AllowList::from_str(&reader.text("SA01_EGRESS_ALLOW").unwrap_or_default()) {
         Ok(list) => Some(list),
         Err(error) => {
@@ -76,23 +77,33 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
     let approval_expiry_ms = reader
         .parsed::<u32>("SA01_APPROVAL_EXPIRY", "expected a whole number of seconds")
         .map_or(0, |seconds| i64::from(seconds) * 1000);
-    match (keys, database, workflows, model, listen, egress) {
-        (Some(keys), Some(database), Some(workflows), Some(model), Some(listen), Some(egress))
-            if reader.faults.is_empty() =>
-        {
-            Ok(Config { keys, data_dir, database, listen, model, workflows, egress, approval_expiry_ms, log })
-        }
+    let config = || {
+        Some(Config {
+            keys: keys?,
+            data_dir,
+            database: database?,
+            listen: listen?,
+            gateway: gateway?,
+            model: model?,
+            workflows: workflows?,
+            egress: egress?,
+            approval_expiry_ms,
+            log,
+        })
+    };
+    match config() {
+        Some(config) if reader.faults.is_empty() => Ok(config),
         _ => Err(Faults(reader.faults)),
     }
 }
 
 impl Reader<'_> {
-    fn fault(&mut self, name: &str, problem: impl Into<String>) {
+    pub(super) fn fault(&mut self, name: &str, problem: impl Into<String>) {
         self.faults.push(Fault::new(name, problem));
     }
 
     /// The setting's text, or its default. A required one that is missing is a fault.
-    fn text(&mut self, name: &str) -> Option<String> {
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
         let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
             self.fault(name, "is not declared in the registry");
             return None;
@@ -108,7 +119,7 @@ impl Reader<'_> {
         }
     }
 
-    fn parsed<T: FromStr>(&mut self, name: &str, expected: &str) -> Option<T> {
+    pub(super) fn parsed<T: FromStr>(&mut self, name: &str, expected: &str) -> Option<T> {
         let text = self.text(name)?;
         match text.parse() {
             Ok(value) => Some(value),

@@ -106,3 +106,28 @@ fn high_03_a_dotenv_file_that_others_may_read_is_refused() {
     assert_eq!(read, HashMap::from([("A".into(), "1".into()), ("B".into(), "two words".into())]));
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+#[test]
+fn what_the_gateway_is_told_is_checked_by_name() {
+    for (change, fault) in [
+        (vec![("SA01_TLS_CERT", "cert.pem")], "SA01_TLS_KEY: is required with SA01_TLS_CERT"),
+        (vec![("SA01_TLS_KEY", "key.pem")], "SA01_TLS_CERT: is required with SA01_TLS_KEY"),
+        (vec![("SA01_TRUSTED_PROXIES", "10.0.0.0/8,proxy")], "SA01_TRUSTED_PROXIES: `proxy` is no network"),
+        (vec![("SA01_CORS_ORIGINS", "*")], "SA01_CORS_ORIGINS: `*` is no origin"),
+        (vec![("SA01_CORS_ORIGINS", "https://a.example/")], "SA01_CORS_ORIGINS: `https://a.example/` is no"),
+        (vec![("SA01_CONNECTIONS_MAX", "0")], "SA01_CONNECTIONS_MAX: expected 1 to"),
+        (vec![("SA01_STALL_TIMEOUT", "never")], "SA01_STALL_TIMEOUT: expected a whole number of seconds"),
+        (vec![("SA01_RATE_LIMIT_KEY", "-1")], "SA01_RATE_LIMIT_KEY: expected a whole number of requests"),
+    ] {
+        let faults = faults(&change);
+        assert!(faults.len() == 1 && faults[0].starts_with(fault), "{fault}: {faults:?}");
+    }
+    let good = [
+        ("SA01_TLS_CERT", "cert.pem"),
+        ("SA01_TLS_KEY", "key.pem"),
+        ("SA01_TRUSTED_PROXIES", "10.0.0.0/8, fd00::1"),
+        ("SA01_CORS_ORIGINS", "https://a.example, http://localhost:5173"),
+        ("SA01_RATE_LIMIT_TENANT", "0"),
+    ];
+    assert_eq!(faults(&good), Vec::<String>::new());
+}

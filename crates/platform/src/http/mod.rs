@@ -1,7 +1,8 @@
 //! What every HTTP answer of the program has in common: errors as problem+json, bodies that are checked before they
-//! are used, pages by cursor, request ids.
+//! are used, pages by cursor, request ids, and who the client is.
 
 mod body;
+mod client;
 mod page;
 mod path;
 mod problem;
@@ -9,6 +10,7 @@ mod query;
 mod timestamp;
 
 pub use body::Body;
+pub use client::{ClientAddress, TrustedProxies};
 pub use page::{Page, PageQuery, PageRequest, limit as page_limit};
 pub use path::Path;
 pub use problem::{FieldError, Problem};
