@@ -17,6 +17,7 @@ use platform::{
     policy::{self, Policy},
     telemetry::Metrics,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{conversations, identity, tools};
 
@@ -66,6 +67,8 @@ pub struct App {
     pub model: Arc<dyn ChatModel>,
     pub tools: tools::Tools,
     pub metrics: Option<Metrics>,
+    /// Fires when the process is asked to stop: whatever a client holds open ends then, for another process to go on.
+    pub stopping: CancellationToken,
     pub(crate) sessions: identity::Sessions,
     engine: OnceLock<Arc<dyn WorkflowEngine>>,
 }
@@ -89,6 +92,7 @@ impl App {
             engine: OnceLock::new(),
             egress,
             metrics,
+            stopping: CancellationToken::new(),
             model,
             tools,
             database,

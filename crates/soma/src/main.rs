@@ -6,6 +6,7 @@
 
 mod build;
 mod commands;
+mod gateway;
 mod turns;
 
 use std::process::ExitCode;

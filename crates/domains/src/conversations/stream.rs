@@ -17,6 +17,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// A stream without a single event for this long ends; the client may come back.
 const SILENCE_MAX_MS: i64 = 60 * 60 * 1000;
 
+/// When a client may come back to a process that stops: soon, for another takes its place.
+const RESUME_AFTER: Duration = Duration::from_millis(500);
+const STOPPING: &str = "the server stops; resume with Last-Event-ID";
+
 /// The last event of every stream.
 const DONE: &str = "run.done";
 
@@ -44,7 +48,10 @@ pub(super) fn events(
                 if over || unix_ms() - heard_at > SILENCE_MAX_MS {
                     return;
                 }
-                listener.wait().await;
+                if app.stopping.run_until_cancelled(listener.wait()).await.is_none() {
+                    yield Ok(Event::default().retry(RESUME_AFTER).comment(STOPPING));
+                    return;
+                }
                 continue;
             }
             heard_at = unix_ms();

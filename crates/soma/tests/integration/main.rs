@@ -21,6 +21,7 @@ mod chat;
 mod conversations;
 mod crashes;
 mod disk;
+mod edge;
 mod idempotency;
 mod interrupting;
 mod misbehaving_models;
