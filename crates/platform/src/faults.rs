@@ -40,6 +40,10 @@ pub const POINTS: &[&str] = &[
     "tool_started",
     "tool_effect_done",
     "tool_committed",
+    "approval_before_request",
+    "approval_requested",
+    "decision_before_commit",
+    "decision_committed",
     "finish_before_commit",
     "finish_committed",
 ];

@@ -234,12 +234,12 @@ pub(super) async fn decide(
                 let decided = store::decide(tx, id, &verdict).await?.ok_or(Error::Decided)?;
                 tell(tx, &decided).await?;
                 audit::add(tx, &entry).await?;
-                faults::point("approval_before_commit");
+                faults::point("decision_before_commit");
                 Ok(decided)
             })
         })
         .await?;
-    faults::point("approval_committed");
+    faults::point("decision_committed");
     wake(app, decided.run, id).await;
     Ok(decided)
 }

@@ -36,6 +36,14 @@ pub(super) async fn by_api(api: &Api, turns: &[Arc<Turn>]) {
     messages.buffer_unordered(READS_AT_ONCE).collect::<()>().await;
 }
 
+/// Every run has ended, so no question is open.
+pub(super) async fn nobody_is_asked_any_more(api: &Api) {
+    match api.pending_approvals().await {
+        Ok(pending) if pending.is_empty() => {}
+        other => api.violated(Promise::Ended, format!("approvals are pending after all runs: {other:?}")),
+    }
+}
+
 /// A follower that was cut off has seen what one sees who reads all of it at once.
 async fn read_again(api: &Api, turn: &Turn) {
     let mut frames: Vec<Frame> = Vec::new();

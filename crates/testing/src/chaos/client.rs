@@ -16,8 +16,12 @@ use tokio::sync::watch;
 
 use super::{
     report::{Promise, Violation},
-    script::Script,
+    script::{Class, Script},
 };
+
+/// The agent that asks before some of its calls.
+pub(super) const CAREFUL: &str = "careful";
+const APPROVE_EVERY: Duration = Duration::from_millis(60);
 
 const REQUEST_MAX: Duration = Duration::from_secs(20);
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
@@ -72,6 +76,7 @@ pub(super) struct Api {
     pub accepted: watch::Sender<u64>,
     pub sent_again: AtomicU64,
     pub reconnects: AtomicU64,
+    pub approved: AtomicU64,
     violations: Mutex<(Vec<Violation>, u64)>,
 }
 
@@ -88,6 +93,7 @@ impl Api {
             accepted: watch::Sender::new(0),
             sent_again: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
+            approved: AtomicU64::new(0),
             violations: Mutex::default(),
         })
     }
@@ -163,8 +169,53 @@ impl Api {
         parsed(status, text, 200)
     }
 
-    pub(super) async fn converse(&self, key: &str) -> Result<String, Refused> {
-        let body = json!({ "agent": "default" });
+    /// Makes the agent that asks before some of its calls.
+    pub(super) async fn make_careful_agent(&self) -> Result<(), Refused> {
+        let tools: Vec<String> = Class::ALL.iter().map(|class| class.tool()).collect();
+        let body = json!({
+            "slug": CAREFUL, "name": "Careful", "tools": tools,
+            "tools_ask": [Class::Idempotent.tool(), Class::AtMostOnce.tool()],
+        });
+        self.post::<Value>("/api/v2/agents", None, Some(&body), 201).await.map(drop)
+    }
+
+    pub(super) async fn pending_approvals(&self) -> Result<Vec<Value>, Refused> {
+        let page: Value = self.get("/api/v2/approvals?state=pending&limit=200").await?;
+        Ok(page["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Approves whatever waits for approval, again and again.
+    pub(super) async fn approve_all(&self) {
+        loop {
+            match self.pending_approvals().await {
+                Ok(pending) => {
+                    for approval in pending {
+                        self.approve(&approval).await;
+                    }
+                }
+                Err(refused) => {
+                    self.violated(Promise::Requests, format!("approvals can't be listed: {refused:?}"));
+                }
+            }
+            tokio::time::sleep(APPROVE_EVERY).await;
+        }
+    }
+
+    async fn approve(&self, approval: &Value) {
+        let path = format!("/api/v2/approvals/{}/decide", text(approval, "id"));
+        let body = json!({ "decision": "approve", "arguments_hash": approval["arguments_hash"] });
+        match self.post::<Value>(&path, None, Some(&body), 200).await {
+            Ok(_) => drop(self.approved.fetch_add(1, Ordering::Relaxed)),
+            // Its answer was lost in a kill, or its run was stopped.
+            Err(Refused { status: 409, .. }) => {}
+            Err(refused) => {
+                self.violated(Promise::Requests, format!("an approval can't be decided: {refused:?}"));
+            }
+        }
+    }
+
+    pub(super) async fn converse(&self, key: &str, agent: &str) -> Result<String, Refused> {
+        let body = json!({ "agent": agent });
         let made: Value = self.post("/api/v2/conversations", Some(key), Some(&body), 201).await?;
         Ok(text(&made, "id"))
     }

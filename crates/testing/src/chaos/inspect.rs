@@ -112,7 +112,12 @@ impl Snapshot {
                 call,
             ),
             tool_steps: grouped(
-                rows("SELECT run_id, ordinal FROM steps WHERE name = 'run_tool' ORDER BY run_id, ordinal").await,
+                // A step that ended with a question to a person called nothing; its call is made by a later one.
+                rows(
+                    "SELECT run_id, ordinal FROM steps WHERE name = 'run_tool'
+                       AND (state <> 'completed' OR result = 'null') ORDER BY run_id, ordinal",
+                )
+                .await,
                 |row| (text(row, "run_id"), int(row, "ordinal")),
             ),
             events: grouped(

@@ -12,7 +12,7 @@ use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    client::{Api, Turn, lock},
+    client::{Api, CAREFUL, Turn, lock},
     random::Random,
     report::Promise,
     script::Script,
@@ -25,6 +25,8 @@ const WAITING_MAX: usize = 3;
 /// Messages in a hundred that are sent while earlier ones still wait.
 const AT_ONCE: u64 = 40;
 const SENT_TWICE: u64 = 10;
+/// Conversations in a hundred with the agent that asks before some of its calls.
+const CAREFUL_PERCENT: u64 = 35;
 const INTERRUPTING: u64 = 4;
 pub(super) const CANCELLED: u64 = 8;
 const PAUSE_BELOW_MS: u64 = 120;
@@ -34,6 +36,7 @@ const CANCEL_BELOW_MS: u64 = 700;
 pub(super) struct Load {
     shared: Arc<Shared>,
     clients: JoinSet<()>,
+    approver: tokio::task::JoinHandle<()>,
 }
 
 struct Shared {
@@ -59,7 +62,9 @@ impl Load {
         for _ in 0..conversations {
             clients.spawn(talk(Arc::clone(&shared), random.fork()));
         }
-        Self { shared, clients }
+        let api = Arc::clone(api);
+        let approver = tokio::spawn(async move { api.approve_all().await });
+        Self { shared, clients, approver }
     }
 
     /// How many of a hundred turns are cancelled from now on.
@@ -87,6 +92,7 @@ impl Load {
             }
         };
         let settled = tokio::time::timeout(within, all).await.is_ok();
+        self.approver.abort();
         let turns = lock(&self.shared.turns).clone();
         (turns, settled)
     }
@@ -96,7 +102,8 @@ impl Load {
 async fn talk(shared: Arc<Shared>, mut random: Random) {
     while !shared.ending.is_cancelled() {
         let key = format!("conversation-{:016x}", random.next());
-        match shared.api.converse(&key).await {
+        let agent = if random.chance(CAREFUL_PERCENT) { CAREFUL } else { "default" };
+        match shared.api.converse(&key, agent).await {
             Ok(conversation) => say(&shared, &conversation, &mut random).await,
             Err(refused) => {
                 shared

@@ -189,6 +189,7 @@ impl<'a, T: Topology> Chaos<'a, T> {
         let begun = Instant::now();
         self.start(None).await.expect("the program starts");
         self.expect_test_tools().await;
+        self.api.make_careful_agent().await.expect("an agent can be made");
         self.topology.kill(Victim::Program).await.expect("it has just answered");
         self.api.base.send_replace(None);
         let load = Load::start(&self.api, self.options.conversations, &mut self.random);
@@ -200,6 +201,7 @@ impl<'a, T: Topology> Chaos<'a, T> {
         self.report.settled_ms = started.elapsed().as_millis();
         if settled {
             check::by_api(&self.api, &turns).await;
+            check::nobody_is_asked_any_more(&self.api).await;
         } else {
             let open: Vec<_> =
                 turns.iter().filter(|turn| !*turn.done.borrow()).map(|turn| &turn.run).collect();
@@ -230,6 +232,7 @@ impl<'a, T: Topology> Chaos<'a, T> {
         evidence.weigh(&self.api, &mut self.report);
         self.report.recovered(self.recoveries);
         self.report.sent_again = self.api.sent_again.load(Ordering::Relaxed);
+        self.report.approved = self.api.approved.load(Ordering::Relaxed);
         self.report.reconnects = self.api.reconnects.load(Ordering::Relaxed);
         self.report.duration_s = begun.elapsed().as_secs();
         (self.report.violations, self.report.more_violations) = self.api.violations();

@@ -8,7 +8,7 @@ use platform::faults::POINTS;
 use super::{random::Random, topology::Victim};
 
 /// Kills in a hundred at failpoints, as an answer arrives, and while the program starts. The rest are at random.
-const AT_POINTS: u32 = 55;
+const AT_POINTS: u32 = 60;
 const AT_ACCEPTED: u32 = 12;
 const AT_START: u32 = 5;
 
@@ -17,14 +17,23 @@ const RANDOM_MS: u64 = 1_500;
 const STARTING_MS: u64 = 400;
 
 /// Failpoints that are passed seldom: there, only the first passes are waited for.
-const SELDOM: [&str; 5] =
-    ["message_before_commit", "message_committed", "run_claimed", "finish_before_commit", "finish_committed"];
+const SELDOM: [&str; 9] = [
+    "message_before_commit",
+    "message_committed",
+    "run_claimed",
+    "approval_before_request",
+    "approval_requested",
+    "decision_before_commit",
+    "decision_committed",
+    "finish_before_commit",
+    "finish_committed",
+];
 
 /// With a Temporal server: one kill in so many is the server's, and the gateway's.
 const SERVER_ONE_IN: u32 = 12;
 const GATEWAY_ONE_IN: u32 = 4;
 /// Of the gateway's kills, and of the worker's, those in a hundred at failpoints.
-const STINT_AT_POINTS: u32 = 60;
+const STINT_AT_POINTS: u32 = 70;
 /// The latest random moment: a killed worker's runs stand still for seconds, and a kill then proves little.
 const WORKER_RANDOM_MS: u64 = 11_000;
 const GATEWAY_RANDOM_MS: u64 = 2_500;
@@ -104,7 +113,7 @@ pub(super) fn temporal(kills: u32, random: &mut Random) -> Vec<Planned> {
 
 fn stints_of(victim: Victim, kills: u32, random: &mut Random) -> Vec<Vec<Planned>> {
     let (at_gateway, at_worker): (Vec<_>, Vec<_>) =
-        POINTS.iter().partition(|name| name.starts_with("message"));
+        POINTS.iter().partition(|name| name.starts_with("message") || name.starts_with("decision"));
     let mut points: Vec<&'static str> = if victim == Victim::Gateway { at_gateway } else { at_worker };
     random.shuffle(&mut points);
     let at_points = kills * STINT_AT_POINTS / 100;

@@ -53,6 +53,8 @@ pub struct Report {
     pub sent_again: u64,
     /// Streams that were taken up where they broke.
     pub reconnects: u64,
+    /// Calls that a person was asked about and approved.
+    pub approved: u64,
     /// Events that followers got.
     pub events: u64,
     /// Calls by class and status; a call without a result is `none`.
@@ -117,11 +119,11 @@ impl fmt::Display for Report {
         if self.unreached > 0 {
             writeln!(f, "  {} more failpoints were not passed in time", self.unreached)?;
         }
-        let Self { turns, completed, cancelled, sent_again, reconnects, events, .. } = self;
+        let Self { turns, completed, cancelled, sent_again, reconnects, approved, events, .. } = self;
         writeln!(f, "turns {turns}: {completed} completed, {cancelled} cancelled")?;
         writeln!(
             f,
-            "requests sent again {sent_again}; streams taken up again {reconnects}; events {events}"
+            "requests sent again {sent_again}; streams taken up again {reconnects}; calls approved {approved}; events {events}"
         )?;
         for (class, statuses) in &self.calls {
             let effects = self.effects.get(class).copied().unwrap_or(0);

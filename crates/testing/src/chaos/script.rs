@@ -17,6 +17,11 @@ impl Class {
     pub(super) const ALL: [Self; 4] =
         [Self::Repeatable, Self::Transactional, Self::Idempotent, Self::AtMostOnce];
 
+    /// The test tool whose effects are of this class.
+    pub(super) fn tool(self) -> String {
+        format!("fx_{}", self.as_str())
+    }
+
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Repeatable => "repeatable",
@@ -36,7 +41,7 @@ pub(super) struct Call {
 
 impl Call {
     pub(super) fn tool(&self) -> String {
-        format!("fx_{}", self.class.as_str())
+        self.class.tool()
     }
 
     /// What the tool says when it succeeds.
