@@ -66,6 +66,8 @@ id! {
     ApiKeyId,
     /// Somebody's stay after signing in.
     SessionId,
+    /// A one-time link: a first password, a forgotten one, or an invitation.
+    LinkId,
     /// A role, a permission or its denial, given to one user for one place and time.
     GrantId,
     /// A question to a person: may this tool call be made?

@@ -70,6 +70,8 @@ pub struct App {
     /// Fires when the process is asked to stop: whatever a client holds open ends then, for another process to go on.
     pub stopping: CancellationToken,
     pub(crate) sessions: identity::Sessions,
+    pub(crate) passwords: identity::Passwords,
+    pub(crate) addresses: identity::Addresses,
     engine: OnceLock<Arc<dyn WorkflowEngine>>,
 }
 
@@ -89,6 +91,8 @@ impl App {
             hub: Hub::new(look_again),
             policy: tools::load_policy()?,
             sessions: identity::Sessions::default(),
+            passwords: identity::Passwords::default(),
+            addresses: identity::Addresses::default(),
             engine: OnceLock::new(),
             egress,
             metrics,

@@ -1,23 +1,52 @@
-//! Identity: users, their memberships, and the API keys that prove who calls.
+//! Identity: who is known, how they prove who they are, and what proves it afterwards.
 //!
-//! Users are global; a membership carries the tenant. A key is one user in one tenant: its rights are the roles held
-//! there that its scopes allow. Only a key's hash is stored.
+//! Users are global; a membership carries the tenant. A person signs in, by a password and a code of an authenticator, and
+//! then has a session; a program has an API key. Either is one user in one tenant: its rights are the roles held there.
+//! Of passwords, tokens, links and codes only hashes are stored.
 
-mod api;
+mod attempts;
 mod authenticate;
-mod service;
+mod error;
+mod events;
+mod impersonation;
+mod keys;
+mod links;
+mod me;
+mod passwords;
+mod sessions;
+mod sign_in;
 mod store;
+mod totp;
+mod users;
 
+use std::sync::Arc;
+
+use utoipa_axum::router::OpenApiRouter;
+
+pub(crate) use attempts::Addresses;
 pub(crate) use authenticate::Sessions;
-pub use authenticate::{Authenticated, require_caller};
-pub(crate) use service::is_member;
-pub use service::{Error, NewKey, create_admin, create_key_for_email, ensure_user, issue_key};
+pub use authenticate::{Authenticated, is_guarded, require_caller};
+pub use error::Error;
+pub use keys::{NewKey, create_key_for_email, issue_key};
+pub use links::{NewLink, issue_link_for_email};
+pub(crate) use passwords::Passwords;
+pub(crate) use users::is_member;
+pub use users::{create_admin, ensure_user};
 
-use crate::Domain;
+use crate::{App, Domain};
 
 pub(crate) const DOMAIN: Domain = Domain {
     name: "identity",
-    prefixes: &["/api/v2/me", "/api/v2/api-keys"],
-    routes: api::routes,
+    prefixes: &["/api/v2/auth", "/api/v2/me", "/api/v2/users", "/api/v2/api-keys"],
+    routes,
     migrations: store::MIGRATIONS,
 };
+
+fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .merge(sign_in::routes())
+        .merge(links::routes())
+        .merge(me::routes())
+        .merge(users::routes())
+        .merge(keys::routes())
+}

@@ -2,7 +2,7 @@
 
 use contracts::{Caller, TenantId, policy::Resource};
 use platform::{
-    database::{Database, Error as StoreError},
+    database::{Database, Error as StoreError, Sql},
     durable::unix_ms,
     http::Timestamp,
 };
@@ -27,6 +27,20 @@ pub enum Error {
 pub struct NewTenant {
     pub slug: String,
     pub name: String,
+}
+
+/// What a tenant is called.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct TenantName {
+    pub id: TenantId,
+    pub slug: String,
+    pub name: String,
+}
+
+/// What a tenant is called, for whoever is a member of it. Asks no policy.
+pub(crate) async fn name_of(connection: &impl Sql, id: TenantId) -> Result<Option<TenantName>, StoreError> {
+    let tenant = store::by_id(connection, id).await?;
+    Ok(tenant.map(|Tenant { id, slug, name, .. }| TenantName { id, slug, name }))
 }
 
 /// Makes a tenant and its budget account. An operator's act: there is no route for it yet.

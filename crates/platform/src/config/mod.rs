@@ -7,6 +7,7 @@ mod dotenv;
 mod gateway;
 mod read;
 mod registry;
+mod sign_in;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use url::Url;
 pub use gateway::{ConnectionLimits, Gateway, RateLimits, TlsFiles};
 pub use read::{Fault, Faults};
 pub use registry::{Kind, SETTINGS, Setting};
+pub use sign_in::SignIn;
 
 use crate::{egress::AllowList, secrets::Keys};
 
@@ -109,6 +111,7 @@ pub struct Config {
     pub egress: AllowList,
     /// How long a tool call waits for a person's approval.
     pub approval_expiry_ms: i64,
+    pub sign_in: SignIn,
     pub log: String,
 }
 

@@ -77,6 +77,8 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
     let approval_expiry_ms = reader
         .parsed::<u32>("SA01_APPROVAL_EXPIRY", "expected a whole number of seconds")
         .map_or(0, |seconds| i64::from(seconds) * 1000);
+    let tls = gateway.as_ref().is_some_and(|gateway| gateway.tls.is_some());
+    let sign_in = listen.and_then(|listen| reader.sign_in(listen, tls));
     let config = || {
         Some(Config {
             keys: keys?,
@@ -87,6 +89,7 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
             model: model?,
             workflows: workflows?,
             egress: egress?,
+            sign_in: sign_in?,
             approval_expiry_ms,
             log,
         })

@@ -190,6 +190,24 @@ pub const SETTINGS: &[Setting] = &[
         "Requests a minute without a valid credential from one address; 0 is no limit.",
     ),
     optional(
+        "SA01_PUBLIC_URL",
+        Kind::Address,
+        None,
+        "Where people reach this install, as in `https://agents.example.org`. Default: where it listens.",
+    ),
+    optional(
+        "SA01_SESSION_IDLE",
+        Kind::Number,
+        Some("43200"),
+        "Seconds without a request after which somebody has to sign in again.",
+    ),
+    optional(
+        "SA01_SESSION_MAX",
+        Kind::Number,
+        Some("2592000"),
+        "Seconds after which somebody has to sign in again in any case.",
+    ),
+    optional(
         "SA01_EGRESS_ALLOW",
         Kind::List,
         Some(""),

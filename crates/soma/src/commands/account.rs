@@ -1,4 +1,4 @@
-//! `soma admin` and `soma apikey`: what an operator does before anyone can sign in.
+//! `soma admin` and `soma apikey`: what an operator does before anyone can sign in, or when somebody can't.
 
 use std::process::ExitCode;
 
@@ -14,6 +14,14 @@ pub enum Admin {
     Create {
         #[arg(long)]
         email: String,
+    },
+    /// Print a one-time link by which a user sets a password and signs in. Earlier links of theirs end.
+    Link {
+        #[arg(long)]
+        email: String,
+        /// Print nothing if the user has a password.
+        #[arg(long)]
+        if_no_password: bool,
     },
 }
 
@@ -36,11 +44,20 @@ pub enum ApiKey {
 }
 
 pub async fn admin(command: Admin) -> Result<ExitCode, Failure> {
-    let Admin::Create { email } = command;
     let config = config()?;
     let database = domains::open_migrated_database(&config).await.map_err(Failure::failed)?;
-    identity::create_admin(&database, &email).await.map_err(Failure::failed)?;
-    eprintln!("{email} administers the platform and owns the default tenant");
+    match command {
+        Admin::Create { email } => {
+            identity::create_admin(&database, &email).await.map_err(Failure::failed)?;
+            eprintln!("{email} administers the platform and owns the default tenant");
+        }
+        Admin::Link { email, if_no_password } => {
+            let link = identity::issue_link_for_email(&config, &database, &email, if_no_password).await;
+            if let Some(link) = link.map_err(Failure::failed)? {
+                println!("{}", link.link.expose_secret());
+            }
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -29,6 +29,7 @@ mod on_temporal;
 mod operations;
 mod resuming;
 mod rights;
+mod sign_in;
 mod source;
 mod tenants;
 mod tidy;

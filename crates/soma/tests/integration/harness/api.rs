@@ -14,6 +14,7 @@ pub struct Api {
     client: reqwest::Client,
     base: String,
     key: Option<String>,
+    cookie: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -101,7 +102,12 @@ impl Turn {
 impl Api {
     #[expect(clippy::disallowed_methods, reason = "a test's own client of a server on loopback")]
     pub fn new(base: &str, key: Option<&str>) -> Self {
-        Self { client: reqwest::Client::new(), base: base.to_owned(), key: key.map(str::to_owned) }
+        Self {
+            client: reqwest::Client::new(),
+            base: base.to_owned(),
+            key: key.map(str::to_owned),
+            cookie: None,
+        }
     }
 
     pub fn with_key(&self, key: &str) -> Self {
@@ -112,9 +118,27 @@ impl Api {
         Self { key: None, ..self.clone() }
     }
 
-    /// A request with this client's key and nothing else.
+    /// A browser that got this answer to signing in: it sends the session's cookie, and where it comes from.
+    #[track_caller]
+    pub fn in_session(&self, signed_in: &Reply) -> Self {
+        assert_eq!(signed_in.status, 200, "{}", signed_in.body);
+        let cookie = signed_in.headers["set-cookie"].to_str().expect("a cookie").split(';').next();
+        Self { key: None, cookie: cookie.map(str::to_owned), ..self.clone() }
+    }
+
+    /// `session_id=...`, as this browser sends it.
+    #[track_caller]
+    pub fn cookie(&self) -> &str {
+        self.cookie.as_deref().expect("a cookie")
+    }
+
+    /// A request with this client's credential and nothing else.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.base)).timeout(PATIENCE);
+        let request = match &self.cookie {
+            Some(cookie) => request.header("cookie", cookie).header("origin", &self.base),
+            None => request,
+        };
         match &self.key {
             Some(key) => request.bearer_auth(key),
             None => request,

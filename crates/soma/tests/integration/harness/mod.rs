@@ -4,6 +4,7 @@ mod api;
 mod people;
 
 pub use api::{Api, Reply, Turn};
+pub use people::PASSWORD;
 
 use std::{
     collections::BTreeMap,

@@ -9,7 +9,12 @@ use domains::{
 use platform::database::Database;
 use secrecy::ExposeSecret;
 
-use super::{Api, Server};
+use serde_json::json;
+
+use super::{Api, Server, text};
+
+/// The password of every person here.
+pub const PASSWORD: &str = "correct horse battery";
 
 impl Server {
     pub async fn database(&self) -> Database {
@@ -25,6 +30,23 @@ impl Server {
         let database = self.database().await;
         let tenant = tenants::default_tenant(&database).await.expect("the default tenant");
         identity::ensure_user(&database, email, tenant, roles, false).await.expect("a user")
+    }
+
+    /// A one-time link for a user, as the operator prints it; its token.
+    pub fn link(&self, email: &str) -> String {
+        let output = self.run(&["admin", "link", "--email", email]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let link = text(&output.stdout);
+        link.trim().split_once("/link#").expect("a link").1.to_owned()
+    }
+
+    /// A person of the default tenant with a password, signed in.
+    pub async fn person(&self, email: &str, roles: &'static [&'static str]) -> Api {
+        self.user(email, roles).await;
+        let body = json!({ "token": self.link(email), "password": PASSWORD });
+        let api = self.api().without_key();
+        let redeemed = api.post("/api/v2/auth/links/redeem", body).await;
+        api.in_session(&redeemed)
     }
 
     /// The same, with a key that has no limits of its own.

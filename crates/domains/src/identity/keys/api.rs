@@ -1,31 +1,18 @@
-//! The identity's routes: oneself, and API keys.
+//! The routes of API keys.
 
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode};
-use contracts::{ApiKeyId, TenantId, UserId};
+use contracts::{ApiKeyId, UserId};
 use platform::http::{Body, Page, PageQuery, PageRequest, Path, Problem, Timestamp};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::service::{self, Error};
 use crate::{App, identity::Authenticated};
 
-pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new()
-        .routes(routes!(me))
-        .routes(routes!(list_keys, create_key))
-        .routes(routes!(revoke_key))
-}
-
-/// Who the credential says you are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Me {
-    pub user_id: UserId,
-    pub tenant_id: TenantId,
-    pub roles: Vec<String>,
-    pub scopes: Vec<String>,
+pub(in crate::identity) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(list_keys, create_key)).routes(routes!(revoke_key))
 }
 
 /// An API key without its secret.
@@ -63,26 +50,6 @@ pub struct CreatedApiKey {
     pub api_key: ApiKey,
 }
 
-impl From<Error> for Problem {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Denied(denied) => denied.into(),
-            Error::NoSuchUser | Error::NotFound => Self::not_found(),
-            Error::Invalid(field, message) => Self::invalid(field, message),
-            Error::Tenant(error) => error.into(),
-            Error::Store(error) => error.into(),
-        }
-    }
-}
-
-/// Shows who the caller is.
-#[utoipa::path(get, path = "/api/v2/me", tag = "identity",
-    extensions(("x-soma-action" = json!("own"))),
-    responses((status = 200, body = Me), (status = "default", body = Problem)))]
-async fn me(Authenticated(caller): Authenticated) -> Json<Me> {
-    Json(Me { user_id: caller.user, tenant_id: caller.tenant, roles: caller.roles, scopes: caller.scopes })
-}
-
 /// Lists the tenant's API keys.
 #[utoipa::path(get, path = "/api/v2/api-keys", tag = "identity", params(PageQuery),
     extensions(("x-soma-action" = json!("apikey:read"))),
@@ -92,7 +59,7 @@ async fn list_keys(
     Authenticated(caller): Authenticated,
     page: PageRequest,
 ) -> Result<Json<Page<ApiKey>>, Problem> {
-    Ok(Json(service::list_keys(&app, &caller, &page).await?))
+    Ok(Json(super::list_keys(&app, &caller, &page).await?))
 }
 
 /// Makes an API key for the caller. It can't do more than the key that makes it, and ends no later.
@@ -104,7 +71,7 @@ async fn create_key(
     Authenticated(caller): Authenticated,
     body: Body<CreateApiKey>,
 ) -> Result<(StatusCode, Json<CreatedApiKey>), Problem> {
-    let (api_key, key) = service::create_key(&app, &caller, body.value).await?;
+    let (api_key, key) = super::create_key(&app, &caller, body.value).await?;
     Ok((StatusCode::CREATED, Json(CreatedApiKey { key: key.expose_secret().to_owned(), api_key })))
 }
 
@@ -118,6 +85,6 @@ async fn revoke_key(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let id = id.parse().map_err(|_| Problem::not_found())?;
-    service::revoke_key(&app, &caller, id).await?;
+    super::revoke_key(&app, &caller, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

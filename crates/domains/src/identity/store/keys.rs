@@ -1,46 +1,15 @@
-//! The SQL of users, memberships and API keys.
+//! API keys.
 
 use contracts::{ApiKeyId, TenantId, UserId};
 use platform::{
-    database::{Error, Migration, Row, Sql, Tx},
+    database::{Error, Row, Sql, Tx},
     http::{PageRequest, Timestamp},
     params,
 };
 
-use super::api::ApiKey;
+use crate::identity::keys::ApiKey;
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    name: "identity_0001_users_and_keys",
-    statements: &[
-        "CREATE TABLE users (
-            id TEXT PRIMARY KEY,
-            email TEXT NOT NULL UNIQUE,
-            created_at BIGINT NOT NULL
-        )",
-        "CREATE TABLE memberships (
-            tenant_id TEXT NOT NULL,
-            user_id TEXT NOT NULL,
-            created_at BIGINT NOT NULL,
-            PRIMARY KEY (tenant_id, user_id)
-        )",
-        "CREATE TABLE api_keys (
-            id TEXT PRIMARY KEY,
-            tenant_id TEXT NOT NULL,
-            user_id TEXT NOT NULL,
-            name TEXT NOT NULL,
-            prefix TEXT NOT NULL,
-            hash TEXT NOT NULL UNIQUE,
-            scopes TEXT NOT NULL,
-            created_at BIGINT NOT NULL,
-            expires_at BIGINT,
-            last_used_at BIGINT,
-            revoked_at BIGINT
-        )",
-        "CREATE INDEX api_keys_tenant ON api_keys (tenant_id, id)",
-    ],
-}];
-
-pub(super) struct NewKeyRow {
+pub(in crate::identity) struct NewKeyRow {
     pub id: ApiKeyId,
     pub tenant: TenantId,
     pub user: UserId,
@@ -52,7 +21,7 @@ pub(super) struct NewKeyRow {
     pub expires_at: Option<i64>,
 }
 
-pub(super) struct ValidKey {
+pub(in crate::identity) struct ValidKey {
     pub id: ApiKeyId,
     pub tenant: TenantId,
     pub user: UserId,
@@ -61,33 +30,7 @@ pub(super) struct ValidKey {
     pub expires_at: Option<i64>,
 }
 
-pub(super) async fn user_by_email(connection: &impl Sql, email: &str) -> Result<Option<UserId>, Error> {
-    let row = connection.one("SELECT id FROM users WHERE email = $1", params![email]).await?;
-    row.map(|row| row.parse("id")).transpose()
-}
-
-pub(super) async fn insert_user(tx: &Tx, user: UserId, email: &str, now: i64) -> Result<(), Error> {
-    let sql = "INSERT INTO users (id, email, created_at) VALUES ($1, $2, $3) ON CONFLICT (email) DO NOTHING";
-    tx.run(sql, params![user, email, now]).await?;
-    Ok(())
-}
-
-pub(super) async fn insert_member(tx: &Tx, tenant: TenantId, user: UserId, now: i64) -> Result<(), Error> {
-    tx.run(
-        "INSERT INTO memberships (tenant_id, user_id, created_at) VALUES ($1, $2, $3)
-         ON CONFLICT (tenant_id, user_id) DO NOTHING",
-        params![tenant, user, now],
-    )
-    .await?;
-    Ok(())
-}
-
-pub(super) async fn is_member(connection: &impl Sql, tenant: TenantId, user: UserId) -> Result<bool, Error> {
-    let sql = "SELECT 1 AS one FROM memberships WHERE tenant_id = $1 AND user_id = $2";
-    Ok(connection.one(sql, params![tenant, user]).await?.is_some())
-}
-
-pub(super) async fn insert_key(tx: &Tx, key: &NewKeyRow) -> Result<(), Error> {
+pub(in crate::identity) async fn insert_key(tx: &Tx, key: &NewKeyRow) -> Result<(), Error> {
     let scopes = serde_json::to_string(&key.scopes).map_err(|error| Error::Corrupt(error.to_string()))?;
     tx.run(
         "INSERT INTO api_keys (id, tenant_id, user_id, name, prefix, hash, scopes, created_at, expires_at)
@@ -109,7 +52,7 @@ pub(super) async fn insert_key(tx: &Tx, key: &NewKeyRow) -> Result<(), Error> {
 }
 
 /// The key with this hash, unless it is revoked, past its time, or its user has left the tenant.
-pub(super) async fn valid_key(
+pub(in crate::identity) async fn valid_key(
     connection: &impl Sql,
     hash: &str,
     now: i64,
@@ -135,7 +78,7 @@ pub(super) async fn valid_key(
     .transpose()
 }
 
-pub(super) async fn touch_key(tx: &Tx, key: ApiKeyId, now: i64) -> Result<(), Error> {
+pub(in crate::identity) async fn touch_key(tx: &Tx, key: ApiKeyId, now: i64) -> Result<(), Error> {
     tx.run("UPDATE api_keys SET last_used_at = $1 WHERE id = $2", params![now, key]).await?;
     Ok(())
 }
@@ -154,7 +97,7 @@ fn key(row: &Row) -> Result<ApiKey, Error> {
     })
 }
 
-pub(super) async fn keys(
+pub(in crate::identity) async fn keys(
     connection: &impl Sql,
     tenant: TenantId,
     page: &PageRequest,
@@ -170,7 +113,12 @@ pub(super) async fn keys(
     rows.iter().map(key).collect()
 }
 
-pub(super) async fn revoke_key(tx: &Tx, tenant: TenantId, id: ApiKeyId, now: i64) -> Result<u64, Error> {
+pub(in crate::identity) async fn revoke_key(
+    tx: &Tx,
+    tenant: TenantId,
+    id: ApiKeyId,
+    now: i64,
+) -> Result<u64, Error> {
     let sql = "UPDATE api_keys SET revoked_at = $1 WHERE id = $2 AND tenant_id = $3 AND revoked_at IS NULL";
     tx.run(sql, params![now, id, tenant]).await
 }

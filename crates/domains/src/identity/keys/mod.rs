@@ -1,9 +1,11 @@
-//! Users and API keys: making, listing, revoking.
+//! API keys: making, listing, revoking. A key is one user in one tenant, and only its HMAC is stored.
+
+mod api;
 
 use contracts::{ApiKeyId, Caller, TenantId, UserId, policy::Resource};
 use platform::{
     config::Config,
-    database::{Database, Error as StoreError, Sql},
+    database::Database,
     durable::unix_ms,
     http::{Page, PageRequest, Timestamp},
     secrets,
@@ -11,11 +13,15 @@ use platform::{
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
+pub(super) use api::{ApiKey, routes};
+
+use self::api::CreateApiKey;
 use super::{
-    api::{ApiKey, CreateApiKey},
-    store,
+    Error,
+    store::{keys as store, users as user_rows},
+    users,
 };
-use crate::{App, audit, authority, authority::Denied, models, permissions, tenants};
+use crate::{App, audit, authority, tenants};
 
 /// What every key begins with, so that a leaked one is recognised.
 const KEY_MARK: &str = "soma_";
@@ -25,24 +31,6 @@ const PREFIX_CHARS: usize = 8;
 const KEY_CHARS_MAX: usize = 128;
 /// `last_used_at` is written at most this often for a key.
 const USE_NOTED_EVERY_MS: i64 = 60_000;
-const EMAIL_CHARS_MAX: usize = 254;
-
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error(transparent)]
-    Denied(#[from] Denied),
-    #[error("no user with this e-mail address: `soma admin create --email` makes the first")]
-    NoSuchUser,
-    #[error("no such key")]
-    NotFound,
-    #[error("{0}: {1}")]
-    Invalid(&'static str, String),
-    #[error(transparent)]
-    Tenant(#[from] tenants::Error),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 /// What a new key may do and for how long.
 #[derive(Debug, Clone, Default)]
 pub struct NewKey {
@@ -57,51 +45,8 @@ pub(super) fn looks_like_a_key(key: &str) -> bool {
     key.starts_with(KEY_MARK) && key.len() <= KEY_CHARS_MAX
 }
 
-pub(super) fn hash_of(app: &App, key: &str) -> String {
-    app.config.keys.mac("api_key", key)
-}
-
-pub(crate) async fn is_member(
-    connection: &impl Sql,
-    tenant: TenantId,
-    user: UserId,
-) -> Result<bool, StoreError> {
-    store::is_member(connection, tenant, user).await
-}
-
-/// Finds or makes a user and their membership, with the given roles.
-pub async fn ensure_user(
-    database: &Database,
-    email: &str,
-    tenant: TenantId,
-    roles: &'static [&'static str],
-    platform_admin: bool,
-) -> Result<UserId, Error> {
-    let email = checked_email(email)?;
-    let user = store::user_by_email(database.read(), &email).await?.unwrap_or_else(UserId::new);
-    database
-        .write(move |tx| {
-            Box::pin(async move {
-                let now = unix_ms();
-                store::insert_user(tx, user, &email, now).await?;
-                store::insert_member(tx, tenant, user, now).await?;
-                for role in roles {
-                    permissions::assign_in(tx, Some(tenant), user, role).await?;
-                }
-                if platform_admin {
-                    permissions::assign_in(tx, None, user, permissions::PLATFORM_ADMIN).await?;
-                }
-                models::open_account(tx, tenant, "user", &user.to_string()).await
-            })
-        })
-        .await?;
-    Ok(user)
-}
-
-/// Makes the platform's administrator, who owns the default tenant too. Makes no credential.
-pub async fn create_admin(database: &Database, email: &str) -> Result<UserId, Error> {
-    let tenant = tenants::default_tenant(database).await?;
-    ensure_user(database, email, tenant, &permissions::TENANT_OWNER, true).await
+pub(super) fn hash_of(config: &Config, key: &str) -> String {
+    config.keys.mac("api_key", key)
 }
 
 /// Makes a key in the default tenant: an operator's act at the command line.
@@ -112,9 +57,9 @@ pub async fn create_key_for_email(
     new: NewKey,
 ) -> Result<SecretString, Error> {
     let tenant = tenants::default_tenant(database).await?;
-    let user =
-        store::user_by_email(database.read(), &checked_email(email)?).await?.ok_or(Error::NoSuchUser)?;
-    issue_key(config, database, tenant, user, new).await
+    let email = users::checked_email(email)?;
+    let user = user_rows::by_email(database.read(), &email).await?.ok_or(Error::NoSuchUser)?;
+    issue_key(config, database, tenant, user.id, new).await
 }
 
 /// Makes a key of a user in any tenant, asking nobody: an operator's act.
@@ -149,7 +94,7 @@ fn make_key(
         user,
         name: new.name.clone(),
         prefix,
-        hash: config.keys.mac("api_key", key.expose_secret()),
+        hash: hash_of(config, key.expose_secret()),
         scopes,
         created_at: now,
         expires_at: lifetime_ms.map(|lifetime| now.saturating_add(lifetime)),
@@ -157,29 +102,21 @@ fn make_key(
     Ok((key, row))
 }
 
-fn checked_email(email: &str) -> Result<String, Error> {
-    let email = email.trim().to_lowercase();
-    let good = email.len() <= EMAIL_CHARS_MAX
-        && email
-            .split_once('@')
-            .is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'))
-        && !email.chars().any(|c| c.is_whitespace() || c.is_control());
-    if good {
-        Ok(email)
-    } else {
-        Err(Error::Invalid("email", "expected an address, as in ada@example.org".into()))
-    }
-}
-
 /// Notes, now and then and beside the request, that a key was used.
-pub(super) fn note_use(app: &App, key: ApiKeyId, last_used_at: Option<i64>, now: i64) {
+pub(super) fn note_use(app: &App, key: ApiKeyId, user: UserId, last_used_at: Option<i64>, now: i64) {
     if last_used_at.is_some_and(|at| now - at < USE_NOTED_EVERY_MS) {
         return;
     }
     let database = app.database.clone();
     tokio::spawn(async move {
-        let noted =
-            database.write(move |tx| Box::pin(async move { store::touch_key(tx, key, now).await })).await;
+        let noted = database
+            .write(move |tx| {
+                Box::pin(async move {
+                    store::touch_key(tx, key, now).await?;
+                    user_rows::set_seen(tx, user, now).await
+                })
+            })
+            .await;
         if let Err(error) = noted {
             tracing::warn!(%error, "the use of an API key was not noted");
         }

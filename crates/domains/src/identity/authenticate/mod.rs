@@ -1,0 +1,154 @@
+//! Who calls: the one place that turns a credential into a [`Caller`].
+//!
+//! A middleware asks for every route but the public few, so a new route is closed until somebody opens it. A key in
+//! `Authorization` counts before the cookie, and one that is not valid is refused though the cookie may be.
+
+mod client;
+mod cookie;
+mod origin;
+mod remembered;
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderMap, header, request::Parts},
+    middleware::Next,
+    response::Response,
+};
+use contracts::{Caller, Credential, SessionId, TenantId, UserId};
+use platform::{database::Error as StoreError, durable::unix_ms, http::Problem};
+
+pub use client::Client;
+pub(super) use cookie::{clear as clear_cookie, session as session_cookie};
+pub use remembered::Sessions;
+
+use super::{
+    impersonation, keys, sessions,
+    store::{keys as key_rows, sessions as session_rows},
+};
+use crate::{App, permissions};
+
+/// Paths that need no credential, and those below which none does.
+const PUBLIC: &[&str] = &["/health/live", "/health/ready", "/api/openapi.json"];
+const SIGN_IN: &str = "/api/v2/auth/";
+/// Everything under these needs a credential, and so does `/metrics`; what lies beside them is the web interface's
+/// files, which are the same for everybody.
+const GUARDED: &[&str] = &["/api", "/v1", "/ws", "/health", "/metrics"];
+
+/// Whether a path belongs to the API and its like, where nothing is a file of the web interface.
+#[must_use]
+pub fn is_guarded(path: &str) -> bool {
+    GUARDED
+        .iter()
+        .any(|prefix| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+}
+
+/// Whether a path is answered without a credential.
+fn is_public(path: &str) -> bool {
+    PUBLIC.contains(&path) || path.starts_with(SIGN_IN) || !is_guarded(path)
+}
+
+/// Puts the [`Caller`] into the request, or answers 401; refuses what another site made a browser send.
+pub async fn require_caller(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let path = request.uri().path();
+    origin::check(&request, &app.config.sign_in.public_url, path.starts_with(SIGN_IN))?;
+    if !is_public(path) {
+        let caller = authenticate(&app, request.headers()).await?;
+        request.extensions_mut().insert(caller);
+    }
+    Ok(next.run(request).await)
+}
+
+async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
+    if let Some(header) = headers.get(header::AUTHORIZATION) {
+        let key = header.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
+        let key = key.filter(|key| keys::looks_like_a_key(key)).ok_or_else(Problem::unauthenticated)?;
+        return by_key(app, keys::hash_of(&app.config, key)).await;
+    }
+    let found = by_cookie(app, headers).await?;
+    found.ok_or_else(Problem::unauthenticated)
+}
+
+/// The caller whom the cookie names, if it names one. For routes that need none: there it is only told who leaves.
+pub(super) async fn by_cookie(app: &App, headers: &HeaderMap) -> Result<Option<Caller>, StoreError> {
+    let Some(token) = cookie::token(headers) else { return Ok(None) };
+    let hash = sessions::hash_of(&app.config, token);
+    let generation = match app.sessions.get(&hash) {
+        Ok(caller) => return Ok(Some(caller)),
+        Err(generation) => generation,
+    };
+    let now = unix_ms();
+    let idle_since = now - app.config.sign_in.session_idle_ms;
+    let Some(found) = session_rows::valid(app.database.read(), &hash, now, idle_since).await? else {
+        return Ok(None);
+    };
+    let caller = of_session(app, found.id, found.user, found.tenant, found.impersonator).await?;
+    if let Some(impersonator) = found.impersonator
+        && !impersonation::is_allowed(app, impersonator, found.tenant, found.user).await?
+    {
+        return Ok(None);
+    }
+    app.sessions.put(generation, hash, caller.clone());
+    sessions::note_use(app, &found, now);
+    Ok(Some(caller))
+}
+
+/// The caller of a session.
+pub(super) async fn of_session(
+    app: &App,
+    id: SessionId,
+    user: UserId,
+    tenant: TenantId,
+    impersonator: Option<UserId>,
+) -> Result<Caller, StoreError> {
+    Ok(Caller {
+        tenant,
+        user,
+        roles: permissions::roles_of(app.database.read(), tenant, user).await?,
+        scopes: vec!["*".to_owned()],
+        // A key that is made in a session is not bound to it.
+        expires_at: None,
+        credential: Credential::Session(id),
+        impersonator,
+    })
+}
+
+async fn by_key(app: &App, hash: String) -> Result<Caller, Problem> {
+    let generation = match app.sessions.get(&hash) {
+        Ok(caller) => return Ok(caller),
+        Err(generation) => generation,
+    };
+    let now = unix_ms();
+    let found = key_rows::valid_key(app.database.read(), &hash, now).await?;
+    let found = found.ok_or_else(Problem::unauthenticated)?;
+    let roles = permissions::roles_of(app.database.read(), found.tenant, found.user).await?;
+    let caller = Caller {
+        tenant: found.tenant,
+        user: found.user,
+        roles,
+        scopes: found.scopes,
+        expires_at: found.expires_at,
+        credential: Credential::ApiKey(found.id),
+        impersonator: None,
+    };
+    app.sessions.put(generation, hash, caller.clone());
+    keys::note_use(app, found.id, found.user, found.last_used_at, now);
+    Ok(caller)
+}
+
+/// The caller of this request. Without the middleware in front there is none, and the answer is 401.
+#[derive(Debug, Clone)]
+pub struct Authenticated(pub Caller);
+
+impl<S: Send + Sync> FromRequestParts<S> for Authenticated {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Caller>().cloned().map(Self).ok_or_else(Problem::unauthenticated)
+    }
+}

@@ -1,0 +1,127 @@
+//! Users and memberships.
+
+use contracts::{TenantId, UserId};
+use platform::{
+    database::{Error, Row, Sql, Tx},
+    params,
+};
+use secrecy::SecretString;
+
+use crate::identity::users::Kind;
+
+pub(in crate::identity) struct User {
+    pub id: UserId,
+    pub email: String,
+    pub name: String,
+    pub kind: Kind,
+    pub password_hash: Option<SecretString>,
+    /// Where they were last.
+    pub last_tenant: Option<TenantId>,
+    /// Whether a TOTP device was confirmed.
+    pub totp: bool,
+}
+
+fn user(row: &Row) -> Result<User, Error> {
+    Ok(User {
+        id: row.parse("id")?,
+        email: row.text("email")?,
+        name: row.text("name")?,
+        kind: row.parse("kind")?,
+        password_hash: row.text_opt("password_hash")?.map(SecretString::from),
+        last_tenant: row.parse_opt("last_tenant_id")?,
+        totp: row.int_opt("confirmed_at")?.is_some(),
+    })
+}
+
+pub(in crate::identity) async fn by_email(connection: &impl Sql, email: &str) -> Result<Option<User>, Error> {
+    let row = connection
+        .one(
+            "SELECT u.id, u.email, u.name, u.kind, u.password_hash, u.last_tenant_id, t.confirmed_at
+             FROM users u LEFT JOIN totp_devices t ON t.user_id = u.id WHERE u.email = $1",
+            params![email],
+        )
+        .await?;
+    row.as_ref().map(user).transpose()
+}
+
+pub(in crate::identity) async fn by_id(connection: &impl Sql, id: UserId) -> Result<Option<User>, Error> {
+    let row = connection
+        .one(
+            "SELECT u.id, u.email, u.name, u.kind, u.password_hash, u.last_tenant_id, t.confirmed_at
+             FROM users u LEFT JOIN totp_devices t ON t.user_id = u.id WHERE u.id = $1",
+            params![id],
+        )
+        .await?;
+    row.as_ref().map(user).transpose()
+}
+
+pub(in crate::identity) async fn insert(
+    tx: &Tx,
+    id: UserId,
+    email: &str,
+    name: &str,
+    kind: Kind,
+    now: i64,
+) -> Result<(), Error> {
+    tx.run(
+        "INSERT INTO users (id, email, name, kind, created_at) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (email) DO NOTHING",
+        params![id, email, name, kind.as_str(), now],
+    )
+    .await?;
+    Ok(())
+}
+
+pub(in crate::identity) async fn set_name(tx: &Tx, id: UserId, name: &str) -> Result<(), Error> {
+    tx.run("UPDATE users SET name = $1 WHERE id = $2", params![name, id]).await?;
+    Ok(())
+}
+
+pub(in crate::identity) async fn set_password(tx: &Tx, id: UserId, hash: &str) -> Result<(), Error> {
+    tx.run("UPDATE users SET password_hash = $1 WHERE id = $2", params![hash, id]).await?;
+    Ok(())
+}
+
+pub(in crate::identity) async fn set_last_tenant(tx: &Tx, id: UserId, tenant: TenantId) -> Result<(), Error> {
+    tx.run("UPDATE users SET last_tenant_id = $1 WHERE id = $2", params![tenant, id]).await?;
+    Ok(())
+}
+
+pub(in crate::identity) async fn set_seen(tx: &Tx, id: UserId, now: i64) -> Result<(), Error> {
+    tx.run("UPDATE users SET last_seen_at = $1 WHERE id = $2", params![now, id]).await?;
+    Ok(())
+}
+
+pub(in crate::identity) async fn insert_member(
+    tx: &Tx,
+    tenant: TenantId,
+    user: UserId,
+    now: i64,
+) -> Result<(), Error> {
+    tx.run(
+        "INSERT INTO memberships (tenant_id, user_id, created_at) VALUES ($1, $2, $3)
+         ON CONFLICT (tenant_id, user_id) DO NOTHING",
+        params![tenant, user, now],
+    )
+    .await?;
+    Ok(())
+}
+
+pub(in crate::identity) async fn is_member(
+    connection: &impl Sql,
+    tenant: TenantId,
+    user: UserId,
+) -> Result<bool, Error> {
+    let sql = "SELECT 1 AS one FROM memberships WHERE tenant_id = $1 AND user_id = $2";
+    Ok(connection.one(sql, params![tenant, user]).await?.is_some())
+}
+
+/// The tenants of a user, the first joined first.
+pub(in crate::identity) async fn tenants_of(
+    connection: &impl Sql,
+    user: UserId,
+) -> Result<Vec<TenantId>, Error> {
+    let sql = "SELECT tenant_id FROM memberships WHERE user_id = $1 ORDER BY created_at, tenant_id";
+    let rows = connection.all(sql, params![user]).await?;
+    rows.iter().map(|row| row.parse("tenant_id")).collect()
+}
