@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use platform::{
+    database::{Error, Tx},
     durable::{Attempt, Completed, Options, Step, StepError},
     faults,
 };
@@ -14,8 +15,9 @@ use crate::{
     App, approvals,
     conversations::{
         self,
-        journal::{self, RunState},
+        journal::{self, Run, RunState},
     },
+    tools::Toolbox,
 };
 
 /// Ends the run as cancelled, or as failed with this code.
@@ -38,14 +40,11 @@ impl Step for Finish {
             .await?
             .ok_or_else(|| StepError::failed("no_run", "The run's row is gone."))?;
         let toolbox = app.tools.get().await.ok();
+        let conversation = run.conversation;
         let completed = attempt
             .complete((), move |tx| {
                 Box::pin(async move {
-                    for call in store::open_calls(tx, run_id).await? {
-                        Ended::cut_off(toolbox.as_deref(), call, run.conversation).write(tx).await?;
-                    }
-                    approvals::cancel_open(tx, run_id).await?;
-                    journal::settle_lost_calls(tx, run.tenant, run.user, run_id, None).await?;
+                    settle(tx, toolbox.as_deref(), &run).await?;
                     if self.code == StepError::Cancelled.code() {
                         journal::finish(tx, run_id, RunState::Cancelled, None).await?;
                     } else {
@@ -59,7 +58,17 @@ impl Step for Finish {
             .await?;
         faults::point("finish_committed");
         app.hub.wake(run_id);
-        conversations::start_next(&app, run.conversation).await?;
+        conversations::start_next(&app, conversation).await?;
         Ok(completed)
     }
+}
+
+/// Closes what a run leaves open that ends without an answer: calls that were cut off, questions to people, money that
+/// is held.
+pub(crate) async fn settle(tx: &Tx, toolbox: Option<&Toolbox>, run: &Run) -> Result<(), Error> {
+    for call in store::open_calls(tx, run.id).await? {
+        Ended::cut_off(toolbox, call, run.conversation).write(tx).await?;
+    }
+    approvals::cancel_open(tx, run.id).await?;
+    journal::settle_lost_calls(tx, run.tenant, run.user, run.id, None).await
 }

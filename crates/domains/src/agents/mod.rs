@@ -18,6 +18,7 @@ mod turn;
 pub use call_model::CallModel;
 pub use engine::EmbeddedTurns;
 pub use finish::Finish;
+pub(crate) use finish::settle;
 pub use run_tool::RunTool;
 pub use service::ensure_default;
 pub(crate) use service::{find, get};

@@ -12,7 +12,7 @@ use super::{
     journal::{self, RunState},
     store,
 };
-use crate::{App, approvals};
+use crate::{App, agents};
 
 /// How often runs are looked for that nobody started.
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
@@ -111,16 +111,17 @@ async fn pick_up(app: &App, started_before: i64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ends a run whose turn ended without doing so. Its open reservations settle in full.
+/// Ends a run whose turn ended without doing so. Its open reservations settle in full, and a call that was cut off is
+/// closed as one of a cancelled run.
 pub(crate) async fn fail_lost(app: &App, run: RunId, code: &str, message: &str) {
     let (code, message) = (code.to_owned(), message.to_owned());
+    let toolbox = app.tools.get().await.ok();
     let ended = app
         .database
         .write(move |tx| {
             Box::pin(async move {
                 let Some(found) = journal::find_run(tx, run).await? else { return Ok(None) };
-                journal::settle_lost_calls(tx, found.tenant, found.user, run, None).await?;
-                approvals::cancel_open(tx, run).await?;
+                agents::settle(tx, toolbox.as_deref(), &found).await?;
                 journal::finish(tx, run, RunState::Failed, Some((&code, &message))).await?;
                 Ok::<_, Error>(Some(found.conversation))
             })
