@@ -65,6 +65,7 @@ async fn a_call_that_needs_approval_waits_and_is_made_once_it_is_approved() {
     assert_eq!(
         kinds,
         [
+            "title_update",
             "tool.start",
             "policy.decision",
             "approval.requested",
