@@ -15,8 +15,10 @@ pub mod identity;
 pub mod models;
 pub mod operations;
 pub mod permissions;
+pub mod seed;
 pub mod tenants;
 pub mod tools;
+pub mod usage;
 
 pub use app::{App, BuildError, Parts, open_database, open_migrated_database, prepare_database};
 pub use router::{AssembleError, Assembled, Domain, assemble};
@@ -30,7 +32,19 @@ macro_rules! domains {
     };
 }
 
-domains![tenants, identity, permissions, agents, models, conversations, tools, approvals, audit, operations];
+domains![
+    tenants,
+    identity,
+    permissions,
+    agents,
+    models,
+    conversations,
+    tools,
+    approvals,
+    audit,
+    usage,
+    operations
+];
 
 /// Every migration of the platform and of the domains.
 #[derive(Debug)]

@@ -73,6 +73,8 @@ impl Step for CallModel {
 struct Call {
     run: Run,
     agent: Agent,
+    /// The model's name, whichever way it was chosen.
+    model: String,
     request: ChatRequest,
     context_cut: bool,
     reserved: u64,
@@ -145,6 +147,7 @@ impl Call {
         };
         Ok(Self {
             response_id: attempt.idempotency_key(),
+            model: agent.model.clone().unwrap_or_else(|| profile.name.clone()),
             request: ChatRequest {
                 model: agent.model.clone(),
                 messages: fitted.messages,
@@ -306,13 +309,14 @@ impl Call {
             tool_call_id: None,
         };
         let (run, charge, cut) = (self.run.id, self.charge, self.context_cut);
+        let model = self.model.clone();
         let answered = reply == Reply::Answered;
         let silent = message.content.is_empty() && message.tool_calls.is_empty();
         let completed = attempt
             .complete(reply, move |tx| {
                 Box::pin(async move {
                     models::settle(tx, charge, cost).await?;
-                    journal::add_usage(tx, run, usage, cost, cut).await?;
+                    journal::add_usage(tx, run, usage, cost, cut, Some(&model)).await?;
                     for call in &calls {
                         store::insert_call(tx, call).await?;
                     }
@@ -359,12 +363,12 @@ impl Call {
             matches!(error, ModelError::Refused(_) | ModelError::Unavailable(_)) && heard.text.is_empty();
         // What a provider took in before it broke off is charged, at most as much as was held.
         let cost = if refused { 0 } else { self.reserved };
-        let (run, charge) = (self.run.id, self.charge);
+        let (run, charge, model) = (self.run.id, self.charge, self.model.clone());
         attempt
             .write(move |tx| {
                 Box::pin(async move {
                     models::settle(tx, charge, cost).await?;
-                    Ok(journal::add_usage(tx, run, Usage::default(), cost, false).await?)
+                    Ok(journal::add_usage(tx, run, Usage::default(), cost, false, Some(&model)).await?)
                 })
             })
             .await?;

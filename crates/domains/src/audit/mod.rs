@@ -5,6 +5,7 @@
 //! there without the other: what the audit can't take is not done.
 
 mod api;
+mod bulk;
 mod chain;
 mod csv;
 mod export;
@@ -15,6 +16,7 @@ mod store;
 mod tests;
 mod verify;
 
+pub(crate) use bulk::add_made_up;
 pub(crate) use service::{Entry, add, write};
 pub use verify::{Broken, Noted, Verification, chained_tenants, verify};
 

@@ -179,14 +179,16 @@ pub(crate) async fn emit(tx: &Tx, run: RunId, kind: &str, payload: &Value) -> Re
     store::events::append(tx, run, kind, payload, unix_ms()).await
 }
 
+/// Adds what a model call took, and notes which model it was.
 pub(crate) async fn add_usage(
     tx: &Tx,
     run: RunId,
     usage: Usage,
     cost: u64,
     context_cut: bool,
+    model: Option<&str>,
 ) -> Result<(), Error> {
-    store::runs::add_usage(tx, run, usage, cost, context_cut).await
+    store::runs::add_usage(tx, run, usage, cost, context_cut, model).await
 }
 
 /// Settles model calls that nobody will hear the end of, one step's or the whole run's, at all that was held for them,
@@ -199,7 +201,7 @@ pub(crate) async fn settle_lost_calls(
     ordinal: Option<u32>,
 ) -> Result<(), Error> {
     let cost = models::settle_open(tx, tenant, user, run, ordinal).await?;
-    add_usage(tx, run, Usage::default(), cost, false).await
+    add_usage(tx, run, Usage::default(), cost, false, None).await
 }
 
 /// A run at work waits for a person from here on.

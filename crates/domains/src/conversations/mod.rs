@@ -6,14 +6,18 @@
 //! `agents`.
 
 mod api;
+mod bulk;
 mod dispatch;
 pub(crate) mod journal;
 mod service;
 mod store;
 mod stream;
+mod usage;
 
+pub(crate) use bulk::{MadeUp, add as add_made_up, any};
 pub(crate) use dispatch::{fail_lost, signal};
 pub use dispatch::{resume, start_next, sweep};
+pub(crate) use usage::{By, Sum, Window, sums as usage};
 
 #[cfg(test)]
 pub(crate) use service::test_access::{events as events_for_test, send as send_for_test};

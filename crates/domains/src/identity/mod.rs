@@ -30,8 +30,8 @@ pub use error::Error;
 pub use keys::{NewKey, create_key_for_email, issue_key};
 pub use links::{NewLink, issue_link_for_email};
 pub(crate) use passwords::Passwords;
-pub(crate) use users::is_member;
 pub use users::{create_admin, ensure_user};
+pub(crate) use users::{email_of, is_member};
 
 use crate::{App, Domain};
 

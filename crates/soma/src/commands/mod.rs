@@ -7,6 +7,7 @@ mod chat;
 mod check;
 mod demo;
 mod describe;
+mod dev;
 mod keygen;
 mod migrate;
 mod policy;
@@ -72,6 +73,9 @@ pub enum Command {
     Openapi,
     /// List the domains and their path prefixes.
     Domains,
+    /// For those who work on the program.
+    #[command(subcommand, hide = true)]
+    Dev(dev::Dev),
     /// Ask or test the policy.
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -93,6 +97,7 @@ pub async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Registry => describe::registry(),
         Command::Openapi => describe::openapi(),
         Command::Domains => Ok(describe::domains()),
+        Command::Dev(dev) => dev::run(dev).await,
         Command::Policy(policy) => policy::run(policy),
     }
 }

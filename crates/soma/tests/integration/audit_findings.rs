@@ -203,6 +203,7 @@ fn finding_3_1_the_gateway_has_no_orchestrator_and_the_domains_are_these() {
             "tools",
             "approvals",
             "audit",
+            "usage",
             "operations"
         ]
     );

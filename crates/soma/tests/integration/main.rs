@@ -33,4 +33,5 @@ mod sign_in;
 mod source;
 mod tenants;
 mod tidy;
+mod usage;
 mod walk;

@@ -67,6 +67,7 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("GET", "/api/v2/tenant", "tenant:read"),
     ("GET", "/api/v2/tools", "tool:read"),
     ("POST", "/api/v2/users/{id}/impersonate", "platform:impersonate"),
+    ("GET", "/api/v2/usage", "billing:view_usage"),
     ("GET", "/health/live", "public"),
     ("GET", "/health/ready", "public"),
     ("GET", "/metrics", "infra:view"),

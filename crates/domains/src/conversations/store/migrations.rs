@@ -2,7 +2,7 @@
 
 use platform::database::Migration;
 
-pub(in super::super) const MIGRATIONS: &[Migration] = &[CONVERSATIONS, BRANCHES, SHELVES];
+pub(in super::super) const MIGRATIONS: &[Migration] = &[CONVERSATIONS, BRANCHES, SHELVES, USAGE];
 
 const CONVERSATIONS: Migration = Migration {
     name: "conversations_0001_conversations",
@@ -105,5 +105,14 @@ const SHELVES: Migration = Migration {
         "CREATE INDEX conversations_agent ON conversations (tenant_id, agent_id, archived, updated_at, id)
              WHERE deleted_at IS NULL",
         "DROP INDEX conversations_tenant",
+    ],
+};
+
+/// What sums of runs are made by.
+const USAGE: Migration = Migration {
+    name: "conversations_0005_usage",
+    statements: &[
+        "ALTER TABLE runs ADD COLUMN model TEXT",
+        "CREATE INDEX runs_usage ON runs (tenant_id, created_at)",
     ],
 };

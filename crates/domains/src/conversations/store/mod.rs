@@ -6,6 +6,7 @@ mod migrations;
 pub(super) mod runs;
 #[cfg(test)]
 mod tests;
+pub(super) mod usage;
 
 use contracts::{
     AgentId, ConversationId, MessageId, TenantId,
@@ -165,6 +166,12 @@ pub(super) async fn insert_message(tx: &Tx, message: &NewMessage, now: i64) -> R
     )
     .await?;
     Ok(())
+}
+
+/// Whether there is a conversation, deleted or not.
+pub(super) async fn any(connection: &impl Sql, tenant: TenantId) -> Result<bool, Error> {
+    let sql = "SELECT 1 AS one FROM conversations WHERE tenant_id = $1 LIMIT 1";
+    Ok(connection.one(sql, params![tenant]).await?.is_some())
 }
 
 /// What a message says.

@@ -230,11 +230,13 @@ pub(in super::super) async fn add_usage(
     usage: Usage,
     cost: u64,
     context_cut: bool,
+    model: Option<&str>,
 ) -> Result<(), Error> {
     tx.run(
         "UPDATE runs SET input_tokens = input_tokens + $1, output_tokens = output_tokens + $2,
-             cost_micros = cost_micros + $3, context_cut = CASE WHEN $4 = 1 THEN 1 ELSE context_cut END WHERE id = $5",
-        params![usage.input_tokens, usage.output_tokens, cost, context_cut, id],
+             cost_micros = cost_micros + $3, context_cut = CASE WHEN $4 = 1 THEN 1 ELSE context_cut END,
+             model = COALESCE($6, model) WHERE id = $5",
+        params![usage.input_tokens, usage.output_tokens, cost, context_cut, id, model],
     )
     .await?;
     Ok(())

@@ -53,6 +53,11 @@ pub(crate) async fn is_member(
     store::is_member(connection, tenant, user).await
 }
 
+/// A user's address, if there is this user.
+pub(crate) async fn email_of(connection: &impl Sql, user: UserId) -> Result<Option<String>, StoreError> {
+    Ok(store::by_id(connection, user).await?.map(|user| user.email))
+}
+
 /// A user of this tenant. One of another tenant is not there.
 pub(super) async fn member(app: &App, tenant: TenantId, user: UserId) -> Result<store::User, Error> {
     if !store::is_member(app.database.read(), tenant, user).await? {

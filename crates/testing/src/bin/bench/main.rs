@@ -1,14 +1,17 @@
 //! `just bench`: how fast the program is, measured from outside on a real server, printed as JSON.
 //!
 //! Load, scripted model and server share the machine. Every figure is of this one run, so figures of two runs are
-//! compared only side by side.
+//! compared only side by side. `--lists` measures pages of lists and nothing else.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::expect_used,
+    clippy::panic,
     clippy::disallowed_methods,
     reason = "a measuring program: its output is what it is for, and what goes wrong ends it"
 )]
+
+mod lists;
 
 use std::{
     collections::BTreeMap,
@@ -85,6 +88,13 @@ impl Install {
         String::from_utf8(output.stdout).expect("text").trim().to_owned()
     }
 
+    /// Schema, an administrator, and a key of theirs.
+    fn prepare(&self) -> String {
+        self.run(&["migrate"]);
+        self.run(&["admin", "create", "--email", "bench@example.org"]);
+        self.run(&["apikey", "create", "--email", "bench@example.org"])
+    }
+
     fn serve(&self) -> Server {
         let mut child = self
             .command(&["serve", "--listen", "127.0.0.1:0"])
@@ -107,6 +117,13 @@ struct Api {
 }
 
 impl Api {
+    async fn get(&self, path: &str) -> Value {
+        let request = self.client.get(format!("{}{path}", self.url)).bearer_auth(&self.key);
+        let response = request.send().await.expect("the server answers");
+        assert!(response.status().is_success(), "{path}: {}", response.status());
+        response.json().await.expect("JSON")
+    }
+
     async fn post(&self, path: &str, body: &Value) -> Value {
         let request = self.client.post(format!("{}{path}", self.url)).bearer_auth(&self.key).json(body);
         let response = request.send().await.expect("the server answers");
@@ -231,17 +248,41 @@ async fn code_execute(api: &Api) -> Value {
     json!({ "tool_call_ms": inside, "bare_python3_ms": bare, "added_ms": round(inside - bare) })
 }
 
+/// Lists on an install of their own, which is filled first.
+async fn lists(soma: &Path, folder: &Path, model: &ScriptedModel) -> Value {
+    let folder = folder.join("lists");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let install = Install::new(soma, &folder, &model.base_url());
+    let key = install.prepare();
+    eprintln!("filling an install …");
+    let seconds = lists::seed(&install);
+    let size = std::fs::metadata(folder.join("soma.db")).expect("a database").len() / (1024 * 1024);
+    let server = install.serve();
+    let api = Api { client: reqwest::Client::new(), url: server.url.clone(), key };
+    eprintln!("pages of lists …");
+    let mut figures = lists::pages(&api).await;
+    figures["filled_in_s"] = round(seconds).into();
+    figures["database_mb"] = size.into();
+    figures["resident_mb"] = resident_mb(&server).into();
+    figures
+}
+
 #[tokio::main]
 async fn main() {
     let beside = std::env::current_exe().expect("a path").with_file_name("soma");
-    let soma = std::env::args().nth(1).map_or(beside, PathBuf::from);
+    let mut arguments = std::env::args().skip(1).peekable();
+    let only_lists = arguments.next_if(|argument| argument == "--lists").is_some();
+    let soma = arguments.next().map_or(beside, PathBuf::from);
     let folder = std::env::temp_dir().join(format!("soma-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     let model = ScriptedModel::with_script(Script::by_directive());
     let install = Install::new(&soma, &folder, &model.base_url());
-    install.run(&["migrate"]);
-    install.run(&["admin", "create", "--email", "bench@example.org"]);
-    let key = install.run(&["apikey", "create", "--email", "bench@example.org"]);
+    if only_lists {
+        println!("{}", serde_json::to_string_pretty(&lists(&soma, &folder, &model).await).expect("JSON"));
+        std::fs::remove_dir_all(&folder).expect("the folder goes");
+        return;
+    }
+    let key = install.prepare();
 
     eprintln!("start to ready …");
     let start = start_times(&install);
@@ -259,18 +300,21 @@ async fn main() {
     }
     eprintln!("code_execute …");
     let code = code_execute(&api).await;
+    let after = resident_mb(&server);
+    drop(server);
+    let lists = lists(&soma, &folder, &model).await;
     let figures = json!({
         "build": if cfg!(debug_assertions) { "debug" } else { "release" },
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
         "start_to_ready": start,
         "resident_idle_mb": idle,
-        "resident_after_mb": resident_mb(&server),
+        "resident_after_mb": after,
         "turn": added,
         "turns_without_tool": plain,
         "turns_with_one_tool": tool,
         "code_execute": code,
+        "list_pages": lists,
     });
-    drop(server);
     std::fs::remove_dir_all(&install.folder).expect("the folder goes");
     println!("{}", serde_json::to_string_pretty(&figures).expect("JSON"));
 }

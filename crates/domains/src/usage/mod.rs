@@ -1,0 +1,11 @@
+//! Usage: what a tenant's runs took, in tokens and money, by day, agent, user or model.
+//!
+//! It keeps nothing: the sums are those of the runs themselves.
+
+mod api;
+mod service;
+
+use crate::Domain;
+
+pub(crate) const DOMAIN: Domain =
+    Domain { name: "usage", prefixes: &["/api/v2/usage"], routes: api::routes, migrations: &[] };
