@@ -1,6 +1,7 @@
 # The one policy: may this subject do this to that?
 #
-# Input:  {tenant, subject: {user_id, roles, scopes}, action, resource: {type, id, attributes}, context}
+# Input:  {tenant, subject: {user_id, roles, scopes, grants: [{id, role, permissions, effect, scope, agent}]}, action,
+#          resource: {type, id, attributes: {tenant, agent}}, context}
 # Output: data.soma.policy.decision = {effect: "allow" | "deny" | "ask", reason, obligations}
 #
 # Rights are proven: whatever leads to an allow is a conjunction of facts, in which a part of the input that is absent
@@ -15,51 +16,120 @@ import rego.v1
 
 import data.soma.tables
 
-decision := allow(role) if {
-	role := entitling_role
+decision := allow(ground) if {
+	ground := entitlement
 	input.action != "tool:execute"
 }
 
 # A tool call needs more than the right to make calls: a tool that is enabled and on the agent's list.
-else := call(role, tool) if {
-	role := entitling_role
+else := call(ground, tool) if {
+	ground := entitlement
 	tool := enabled_tool(input.resource.id)
 	input.resource.id in input.context.agent_tools
 }
 
 else := {"effect": "deny", "reason": objection, "obligations": {}}
 
-allow(role) := {
+allow(ground) := {
 	"effect": "allow",
-	"reason": concat("", ["role ", role, " grants ", input.action]),
+	"reason": concat("", [ground, " grants ", input.action]),
 	"obligations": {},
 }
 
-# The role by which the subject may do this, if roles, tenant, deny list and scopes all agree.
-entitling_role := role if {
+# That by which the subject may do this, if tenant, denials and scopes all agree.
+entitlement := ground if {
 	input.tenant
 	input.subject.user_id
-	role := granting[0]
+	ground := title
 	within_tenant(input.tenant)
 	every entry in data.deny_list { spares(entry) }
+	every grant in input.subject.grants { passes(grant) }
 	some pattern in tables.covering[input.action]
 	pattern in input.subject.scopes
 }
 
+# The first role that grants the action, else the first grant that does.
+title := concat(" ", ["role", role]) if role := granting[0]
+
+else := named(grant) if grant := entitling[0]
+
+named(grant) := concat("", ["grant ", grant.id, " (role ", grant.role, ")"]) if is_string(grant.role)
+
+else := concat(" ", ["grant", grant.id])
+
 # The roles of the subject that grant the action, in the order in which the subject carries them.
 granting := [role |
 	some name in input.subject.roles
-	role := tables.grants[name][input.action]
+	role := tables.held[name][input.action]
 ]
+
+# The subject's grants that allow the action, in their order.
+entitling := [grant |
+	some grant in input.subject.grants
+	grant.effect == "allow"
+	reaches(grant)
+	covers(grant)
+]
+
+# A grant about one agent counts where that agent is what the resource is, or belongs to.
+reaches(grant) if grant.agent == null
+
+reaches(grant) if {
+	is_string(grant.agent)
+	grant.agent == agent
+}
+
+default agent := null
+
+agent := input.resource.attributes.agent
+
+else := input.resource.id if input.resource.type == "agent"
+
+# A grant says what it allows or denies by patterns, or by the name of a role of the catalogue.
+covers(grant) if {
+	some pattern in grant.permissions
+	pattern in tables.covering[input.action]
+}
+
+covers(grant) if {
+	grant.permissions == []
+	tables.grants[grant.role][input.action]
+}
+
+# Whether a grant does not deny this: it allows, is about another agent, or about other actions. A denial that can't be
+# understood passes nothing.
+passes(grant) if grant.effect == "allow"
+
+passes(grant) if {
+	is_string(grant.agent)
+	grant.agent != agent
+}
+
+passes(grant) if {
+	count(grant.permissions) > 0
+	every pattern in grant.permissions { not pattern in tables.covering[input.action] }
+}
+
+passes(grant) if {
+	grant.permissions == []
+	tables.names[grant.role]
+	not tables.grants[grant.role][input.action]
+}
 
 # A resource that says whose it is belongs to the tenant in which the subject acts.
 within_tenant(tenant) if object.get(input.resource, ["attributes", "tenant"], tenant) == tenant
 
-# A platform role does platform work on any tenant. To act inside one it must be a member, like everybody.
+# A platform role or grant does platform work on any tenant. To act inside one it must be a member, like everybody.
 else if {
 	data.actions[input.action].scope == "platform"
 	some role in granting
 	data.roles[role].scope == "platform"
+}
+
+else if {
+	data.actions[input.action].scope == "platform"
+	some grant in entitling
+	grant.scope == "platform"
 }
 
 # An entry of the deny list names any of tenant, user, action (or a pattern) and tool. It spares whom it doesn't fit.
@@ -93,7 +163,7 @@ enabled_tool(name) := tool if {
 }
 
 # Any approval but "none" asks, also a misspelt one. So does a list (context.agent_tools_ask) that is none.
-call(role, tool) := allow(role) if {
+call(ground, tool) := allow(ground) if {
 	object.get(tool, "approval", "none") == "none"
 	asking := object.get(input.context, "agent_tools_ask", [])
 	is_array(asking)
@@ -113,11 +183,15 @@ else := "malformed_input" if not input.action
 
 else := "malformed_input" if not input.resource
 
+else := "malformed_input" if not is_array(input.subject.grants)
+
 else := "unknown_action" if not data.actions[input.action]
 
 else := "other_tenant" if not within_tenant(input.tenant)
 
-else := why_not_granted if not granting[0]
+else := concat(" ", ["denied_by_grant", denying[0]]) if denying[0]
+
+else := why_not_granted if not title
 
 else := "scope_does_not_cover" if not scope_covers
 
@@ -132,6 +206,13 @@ else := "tool_disabled" if not enabled_tool(input.resource.id)
 
 else := "tool_not_on_agent"
 
+# The grants that deny this, whatever allows it.
+denying := [id |
+	some grant in input.subject.grants
+	not passes(grant)
+	id := grant.id
+]
+
 scope_covers if {
 	some pattern in tables.covering[input.action]
 	pattern in input.subject.scopes
@@ -142,9 +223,18 @@ known_tool if {
 	data.tool_catalog[input.resource.id]
 }
 
-why_not_granted := "no_role_allows" if {
+# A role that is about one agent is held by a grant that names the agent.
+why_not_granted := "role_needs_an_agent" if {
+	some name in input.subject.roles
+	tables.grants[name][input.action]
+	not tables.held[name][input.action]
+}
+
+else := "no_role_allows" if {
 	some name in input.subject.roles
 	tables.names[name]
 }
+
+else := "no_grant_allows" if input.subject.grants != []
 
 else := "unknown_role"

@@ -36,3 +36,10 @@ grants[name][action] := granting[0] if {
 	]
 	count(granting) > 0
 }
+
+# The same for what a subject may hold as a plain role: one that is about an agent takes a grant that names the agent.
+held[name][action] := role if {
+	some name, granted in grants
+	some action, role in granted
+	data.roles[role].scope != "agent"
+}

@@ -40,3 +40,8 @@ test_a_pattern_grants_its_own_resource_only if {
 test_everything_is_granted_to_the_platforms_administrator_alone if {
 	[name | some name, granted in tables.grants; count(granted) == count(data.actions)] == ["saas_super_admin"]
 }
+
+test_a_role_of_an_agent_is_not_held_as_a_plain_one if {
+	{name | some name, _ in tables.grants} - {name | some name, _ in tables.held} == {"agent_owner", "agent_operator"}
+	every name, granted in tables.held { granted == tables.grants[name] }
+}

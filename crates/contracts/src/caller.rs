@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiKeyId, RunId, SessionId, TenantId, UserId};
+use crate::{ApiKeyId, RunId, SessionId, TenantId, UserId, policy::Grant};
 
 /// A user acting in one tenant, as the request's credential proved it. Nothing in a body or a header changes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,6 +11,8 @@ pub struct Caller {
     pub user: UserId,
     /// Names of roles held in this tenant (and on the platform), sorted.
     pub roles: Vec<String>,
+    /// What was given or denied to the user beside their roles, as long as it lasts.
+    pub grants: Vec<Grant>,
     /// Actions that the credential is limited to; `*` stands for all that the roles allow.
     pub scopes: Vec<String>,
     /// When the credential ends, in milliseconds since 1970: a key that it makes ends no later.

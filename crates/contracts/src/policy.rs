@@ -1,9 +1,9 @@
 //! What is asked of the policy and what it answers.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{Caller, TenantId, UserId};
+use crate::{AgentId, Caller, GrantId, TenantId, UserId};
 
 /// The one question that every part of the program asks: may this subject do this to that?
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,41 @@ pub struct Subject {
     /// Who really acts, where somebody acts as this user. For the audit; no part of the question.
     #[serde(skip)]
     pub impersonator: Option<UserId>,
+    #[serde(default)]
+    pub grants: Vec<Grant>,
+}
+
+/// A right that was given to one user, or denied to them, beside their roles. Only those that have not ended are part
+/// of a question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    pub id: GrantId,
+    /// The role that was given, where it was one.
+    pub role: Option<String>,
+    /// Patterns: the one that was given, or those of the tenant's own role. Empty for a role of the catalogue, whose
+    /// patterns the policy knows.
+    pub permissions: Vec<String>,
+    pub effect: GrantEffect,
+    pub scope: Scope,
+    /// The one agent that it is about, where its scope is an agent.
+    pub agent: Option<AgentId>,
+}
+
+/// A denial outranks whatever allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum GrantEffect {
+    Allow,
+    Deny,
+}
+
+/// How far an action, a role or a grant reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    Platform,
+    Tenant,
+    Agent,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +83,13 @@ impl Resource {
     pub fn any(kind: impl Into<String>) -> Self {
         Self { kind: kind.into(), id: None, attributes: Value::Null }
     }
+
+    /// Says to which agent the resource belongs, so that a grant about that agent counts.
+    #[must_use]
+    pub fn of_agent(mut self, agent: AgentId) -> Self {
+        self.attributes = json!({ "agent": agent });
+        self
+    }
 }
 
 impl Request {
@@ -59,6 +101,7 @@ impl Request {
                 roles: caller.roles.clone(),
                 scopes: caller.scopes.clone(),
                 impersonator: caller.impersonator,
+                grants: caller.grants.clone(),
             },
             action: action.to_owned(),
             resource,

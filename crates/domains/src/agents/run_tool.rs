@@ -128,18 +128,19 @@ async fn decide(app: &App, run: &Run, call: &ToolCall) -> Result<(Request, Decis
     let agent = agents::get(app.database.read(), run.tenant, run.agent)
         .await?
         .ok_or_else(|| StepError::failed("no_agent", "The agent is gone."))?;
-    let roles = permissions::roles_of(app.database.read(), run.tenant, run.user).await?;
+    let rights = permissions::rights_of(app.database.read(), run.tenant, run.user).await?;
     let scopes = run.scopes.clone();
     let caller = Caller {
         tenant: run.tenant,
         user: run.user,
-        roles,
+        roles: rights.roles,
+        grants: rights.grants,
         scopes,
         expires_at: None,
         credential: Credential::Run(run.id),
         impersonator: None,
     };
-    let request = Request::new(&caller, "tool:execute", Resource::new("tool", &call.tool))
+    let request = Request::new(&caller, "tool:execute", Resource::new("tool", &call.tool).of_agent(agent.id))
         .with_context(json!({ "agent_tools": agent.tools, "agent_tools_ask": agent.tools_ask }));
     let decision = app.policy.decide(&request);
     metrics::counter!("tool_executor_policy_decisions_total", "effect" => decision.effect.as_str())

@@ -60,7 +60,7 @@ impl World {
         let tenant = tenants::ensure_default(&database).await.unwrap();
         agents::ensure_default(&database, tenant).await.unwrap();
         let user = identity::create_admin(&database, "ada@example.org").await.unwrap();
-        let roles = permissions::roles_of(database.read(), tenant, user).await.unwrap();
+        let rights = permissions::rights_of(database.read(), tenant, user).await.unwrap();
         let base = model.base_url().parse().unwrap();
         let client = OpenAiModel::new(&config.model, &base, &Egress::new(config.egress.clone())).unwrap();
         let sandbox =
@@ -72,7 +72,8 @@ impl World {
             caller: Caller {
                 tenant,
                 user,
-                roles,
+                roles: rights.roles,
+                grants: rights.grants,
                 scopes: vec!["*".into()],
                 expires_at: None,
                 credential: Credential::Session(SessionId::new()),

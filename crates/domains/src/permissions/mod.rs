@@ -4,8 +4,8 @@ mod api;
 mod service;
 mod store;
 
-pub use service::{PLATFORM_ADMIN, TENANT_OWNER};
-pub(crate) use service::{assign_in, roles_of};
+pub use service::{PLATFORM_ADMIN, Rights, TENANT_OWNER};
+pub(crate) use service::{assign_in, rights_of};
 
 use crate::Domain;
 

@@ -1,6 +1,9 @@
 //! Assigning roles, and telling which ones a user holds.
 
-use contracts::{Caller, TenantId, UserId, policy::Resource};
+use contracts::{
+    Caller, TenantId, UserId,
+    policy::{Grant, Resource},
+};
 use platform::{
     database::{Error as StoreError, Sql, Tx},
     durable::unix_ms,
@@ -36,13 +39,22 @@ pub(super) enum Error {
     Store(#[from] StoreError),
 }
 
-/// The names of a user's roles in a tenant, the platform's among them, sorted.
-pub(crate) async fn roles_of(
+/// What a user holds in a tenant, by now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// Names of roles of the catalogue, the platform's among them, sorted.
+    pub roles: Vec<String>,
+    pub grants: Vec<Grant>,
+}
+
+/// Looks up what a user holds in a tenant. What has ended is no part of it.
+pub(crate) async fn rights_of(
     connection: &impl Sql,
     tenant: TenantId,
     user: UserId,
-) -> Result<Vec<String>, StoreError> {
-    store::roles(connection, &[PLATFORM, &tenant.to_string()], user).await
+) -> Result<Rights, StoreError> {
+    let roles = store::roles(connection, &[PLATFORM, &tenant.to_string()], user).await?;
+    Ok(Rights { roles, grants: store::grants(connection, tenant, user, unix_ms()).await? })
 }
 
 /// Assigns a role within a change of another domain; `None` is the whole platform.

@@ -1,24 +1,103 @@
-//! The SQL of role assignments.
+//! The SQL of role assignments, grants and tenants' own roles.
 
-use contracts::{TenantId, UserId};
+use contracts::{
+    TenantId, UserId,
+    policy::{Grant, GrantEffect, Scope},
+};
 use platform::{
-    database::{Error, Migration, Sql, Tx},
+    database::{Error, Migration, Row, Sql, Tx},
     params,
 };
 
 use super::api::Assignment;
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    name: "permissions_0001_role_assignments",
-    // `scope` is a tenant's id, or `platform`.
-    statements: &["CREATE TABLE role_assignments (
-        scope TEXT NOT NULL,
-        user_id TEXT NOT NULL,
-        role TEXT NOT NULL,
-        created_at BIGINT NOT NULL,
-        PRIMARY KEY (user_id, scope, role)
-    )"],
-}];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "permissions_0001_role_assignments",
+        // `scope` is a tenant's id, or `platform`.
+        statements: &["CREATE TABLE role_assignments (
+            scope TEXT NOT NULL,
+            user_id TEXT NOT NULL,
+            role TEXT NOT NULL,
+            created_at BIGINT NOT NULL,
+            PRIMARY KEY (user_id, scope, role)
+        )"],
+    },
+    Migration {
+        name: "permissions_0002_grants",
+        statements: &[
+            "CREATE TABLE custom_roles (
+                tenant_id TEXT NOT NULL,
+                name TEXT NOT NULL,
+                description TEXT NOT NULL,
+                permissions TEXT NOT NULL,
+                created_at BIGINT NOT NULL,
+                updated_at BIGINT NOT NULL,
+                PRIMARY KEY (tenant_id, name)
+            )",
+            // `scope` as above; one that has an agent is about that agent of the tenant alone.
+            "CREATE TABLE grants (
+                id TEXT PRIMARY KEY,
+                scope TEXT NOT NULL,
+                user_id TEXT NOT NULL,
+                agent_id TEXT,
+                role TEXT,
+                permission TEXT,
+                effect TEXT NOT NULL,
+                expires_at BIGINT,
+                created_by TEXT NOT NULL,
+                created_at BIGINT NOT NULL
+            )",
+            "CREATE INDEX grants_user ON grants (user_id, scope)",
+            "CREATE INDEX grants_scope ON grants (scope, id)",
+            "CREATE INDEX role_assignments_scope ON role_assignments (scope, role)",
+        ],
+    },
+];
+
+/// The grants of a user in a tenant and on the platform that have not ended, oldest first.
+pub(super) async fn grants(
+    connection: &impl Sql,
+    tenant: TenantId,
+    user: UserId,
+    now: i64,
+) -> Result<Vec<Grant>, Error> {
+    let rows = connection
+        .all(
+            "SELECT g.id, g.scope, g.agent_id, g.role, g.permission, g.effect, c.permissions AS own_permissions
+             FROM grants g LEFT JOIN custom_roles c ON c.tenant_id = $1 AND c.name = g.role
+             WHERE g.user_id = $2 AND g.scope IN ($1, 'platform') AND (g.expires_at IS NULL OR g.expires_at > $3)
+             ORDER BY g.id",
+            params![tenant, user, now],
+        )
+        .await?;
+    rows.iter().map(held).collect()
+}
+
+fn held(row: &Row) -> Result<Grant, Error> {
+    let agent = row.parse_opt("agent_id")?;
+    let permissions = match (row.text_opt("permission")?, row.text_opt("own_permissions")?) {
+        (Some(permission), _) => vec![permission],
+        (None, Some(_)) => row.json("own_permissions")?,
+        (None, None) => Vec::new(),
+    };
+    Ok(Grant {
+        id: row.parse("id")?,
+        role: row.text_opt("role")?,
+        permissions,
+        effect: match row.text("effect")?.as_str() {
+            "allow" => GrantEffect::Allow,
+            "deny" => GrantEffect::Deny,
+            _ => return Err(Error::Corrupt("grants.effect".into())),
+        },
+        scope: match (agent, row.text("scope")?.as_str()) {
+            (Some(_), _) => Scope::Agent,
+            (None, "platform") => Scope::Platform,
+            (None, _) => Scope::Tenant,
+        },
+        agent,
+    })
+}
 
 pub(super) async fn roles(
     connection: &impl Sql,

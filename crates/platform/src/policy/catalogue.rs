@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+pub use contracts::policy::Scope;
 use serde::{Deserialize, Serialize};
 
 use super::LoadError;
@@ -31,15 +32,6 @@ pub struct Role {
     pub scope: Scope,
     /// Codenames and the patterns `*`, `resource:*` and `resource:prefix_*`.
     pub permissions: Vec<String>,
-}
-
-/// How far an action or a role reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Scope {
-    Platform,
-    Tenant,
-    Agent,
 }
 
 #[derive(Deserialize)]
@@ -128,7 +120,10 @@ impl Data {
                 Some(Scope::Platform) => {
                     return Err(format!("tenant role {name} reaches beyond the tenant"));
                 }
-                Some(Scope::Tenant | Scope::Agent) => {}
+                Some(Scope::Agent) => {
+                    return Err(format!("tenant role {name} reaches no agent: {role} needs one"));
+                }
+                Some(Scope::Tenant) => {}
             }
         }
         Ok(())

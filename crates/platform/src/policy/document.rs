@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use contracts::policy::{Decision, Effect, Request};
+use contracts::policy::{Decision, Effect, Grant, GrantEffect, Request, Scope};
 use regorus::Value;
 
 use super::LoadError;
@@ -24,12 +24,38 @@ pub(super) fn from_request(request: &Request) -> Option<Value> {
                 ("user_id", subject.user_id.to_string().into()),
                 ("roles", strings(&subject.roles)),
                 ("scopes", strings(&subject.scopes)),
+                ("grants", Value::from(subject.grants.iter().map(grant).collect::<Vec<_>>())),
             ]),
         ),
         ("action", request.action.as_str().into()),
         ("resource", object(resource_fields)),
         ("context", from_json_ref(&request.context)?),
     ]))
+}
+
+fn grant(grant: &Grant) -> Value {
+    let text = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
+    object([
+        ("id", grant.id.to_string().into()),
+        ("role", text(&grant.role)),
+        ("permissions", strings(&grant.permissions)),
+        (
+            "effect",
+            match grant.effect {
+                GrantEffect::Allow => "allow".into(),
+                GrantEffect::Deny => "deny".into(),
+            },
+        ),
+        (
+            "scope",
+            match grant.scope {
+                Scope::Platform => "platform".into(),
+                Scope::Tenant => "tenant".into(),
+                Scope::Agent => "agent".into(),
+            },
+        ),
+        ("agent", text(&grant.agent.map(|agent| agent.to_string()))),
+    ])
 }
 
 /// regorus turns what it can't take into an undefined value, in which a rule would find nothing to object to.

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use contracts::policy::Resource;
+use serde_json::json;
 
-use super::{POLICY, facts, request};
+use super::{POLICY, facts, grants::grant, request};
 use crate::policy::Scope;
 
 /// Independent of `tables.rego`: what a role's patterns come to.
@@ -22,9 +23,16 @@ fn expand(patterns: &[&str]) -> BTreeSet<String> {
 
 fn granted(role: &str) -> BTreeSet<String> {
     let actions = POLICY.catalogue().actions.keys();
+    let of_agent = POLICY.catalogue().roles.get(role).is_some_and(|role| role.scope == Scope::Agent);
     let allowed = |action: &&String| {
         let resource = Resource::any(action.split(':').next().unwrap());
-        let decision = POLICY.decide(&request(&[role], action, resource));
+        let mut request = request(&[role], action, resource);
+        if of_agent {
+            request.subject.grants.push(grant(role));
+            request.resource.attributes = json!({"agent": request.subject.grants[0].agent});
+            request.subject.roles.clear();
+        }
+        let decision = POLICY.decide(&request);
         // The right to make calls is there if only the tool is missing.
         decision.allowed() || decision.reason == "unknown_tool"
     };

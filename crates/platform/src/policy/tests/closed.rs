@@ -83,6 +83,7 @@ fn data_with_a_misspelt_name_is_not_loaded() {
     check("/tenant_roles", json!({"owner": ["tenant_amdin"]}));
     check("/tenant_roles", json!({"owner": ["saas_super_admin"]}));
     check("/tenant_roles", json!({"viewer": ["tenant_admin"]}));
+    check("/tenant_roles", json!({"keeper": ["agent_owner"]}));
     check("/actions", json!({"agent.read": {"scope": "tenant"}}));
     check("/deny_list", json!([{}]));
     check("/deny_list", json!([{"tool": "tiemstamp"}]));
