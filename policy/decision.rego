@@ -28,7 +28,14 @@ else := call(ground, tool) if {
 	input.resource.id in input.context.agent_tools
 }
 
-else := {"effect": "deny", "reason": objection, "obligations": {}}
+else := refusal
+
+# The right alone, whatever the tool: what may be given on, and what a subject is told that it may.
+right := allow(ground) if ground := entitlement
+
+else := refusal
+
+refusal := {"effect": "deny", "reason": objection, "obligations": {}}
 
 allow(ground) := {
 	"effect": "allow",
@@ -40,10 +47,12 @@ allow(ground) := {
 entitlement := ground if {
 	input.tenant
 	input.subject.user_id
+	is_array(input.subject.grants)
 	ground := title
 	within_tenant(input.tenant)
 	every entry in data.deny_list { spares(entry) }
-	every grant in input.subject.grants { passes(grant) }
+	denials := [grant | some grant in input.subject.grants; not grant.effect == "allow"]
+	every denial in denials { passes(denial) }
 	some pattern in tables.covering[input.action]
 	pattern in input.subject.scopes
 }
@@ -65,6 +74,7 @@ granting := [role |
 
 # The subject's grants that allow the action, in their order.
 entitling := [grant |
+	is_array(input.subject.grants)
 	some grant in input.subject.grants
 	grant.effect == "allow"
 	reaches(grant)
@@ -81,7 +91,7 @@ reaches(grant) if {
 
 default agent := null
 
-agent := input.resource.attributes.agent
+agent := id if id := input.resource.attributes.agent
 
 else := input.resource.id if input.resource.type == "agent"
 
@@ -96,17 +106,16 @@ covers(grant) if {
 	tables.grants[grant.role][input.action]
 }
 
-# Whether a grant does not deny this: it allows, is about another agent, or about other actions. A denial that can't be
-# understood passes nothing.
-passes(grant) if grant.effect == "allow"
-
+# Whether a denial is not of this: it is about another agent, or about other actions. One that can't be understood
+# passes nothing.
 passes(grant) if {
 	is_string(grant.agent)
 	grant.agent != agent
 }
 
 passes(grant) if {
-	count(grant.permissions) > 0
+	is_array(grant.permissions)
+	grant.permissions != []
 	every pattern in grant.permissions { not pattern in tables.covering[input.action] }
 }
 
@@ -208,7 +217,9 @@ else := "tool_not_on_agent"
 
 # The grants that deny this, whatever allows it.
 denying := [id |
+	is_array(input.subject.grants)
 	some grant in input.subject.grants
+	not grant.effect == "allow"
 	not passes(grant)
 	id := grant.id
 ]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{AgentId, Caller, GrantId, TenantId, UserId};
 
 /// The one question that every part of the program asks: may this subject do this to that?
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Request {
     pub tenant: TenantId,
     pub subject: Subject,
@@ -18,7 +18,7 @@ pub struct Request {
     pub context: Value,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Subject {
     pub user_id: UserId,
     pub roles: Vec<String>,
@@ -32,7 +32,7 @@ pub struct Subject {
 
 /// A right that was given to one user, or denied to them, beside their roles. Only those that have not ended are part
 /// of a question.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Grant {
     pub id: GrantId,
     /// The role that was given, where it was one.
@@ -47,7 +47,7 @@ pub struct Grant {
 }
 
 /// A denial outranks whatever allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GrantEffect {
     Allow,
@@ -55,7 +55,7 @@ pub enum GrantEffect {
 }
 
 /// How far an action, a role or a grant reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     Platform,
@@ -63,7 +63,7 @@ pub enum Scope {
     Agent,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Resource {
     #[serde(rename = "type")]
     pub kind: String,

@@ -23,8 +23,13 @@ async fn database() -> (tempfile::TempDir, Database) {
 }
 
 fn entry(tenant: TenantId) -> Entry {
-    let subject =
-        Subject { user_id: UserId::new(), roles: Vec::new(), scopes: Vec::new(), impersonator: None };
+    let subject = Subject {
+        user_id: UserId::new(),
+        roles: Vec::new(),
+        scopes: Vec::new(),
+        impersonator: None,
+        grants: Vec::new(),
+    };
     let resource = Resource::new("agent", AgentId::new());
     let request = Request { tenant, subject, action: "agent:update".into(), resource, context: json!(null) };
     let decision = Decision {

@@ -6,6 +6,7 @@
 
 mod catalogue;
 mod document;
+mod memory;
 mod suite;
 #[cfg(test)]
 mod tests;
@@ -16,10 +17,13 @@ use contracts::policy::{Decision, Request};
 use regorus::{CompiledPolicy, Engine, Value};
 use sha2::{Digest, Sha256};
 
+use memory::Memory;
+
 pub use catalogue::{Action, Catalogue, Role, Scope};
 pub use suite::{TestReport, TestResult};
 
 const DECISION: &str = "data.soma.policy.decision";
+const RIGHT: &str = "data.soma.policy.right";
 const TABLES: &str = "data.soma.tables";
 
 /// One Rego module: the file's name, for messages, and its text.
@@ -45,7 +49,9 @@ pub enum LoadError {
 pub struct Policy(Arc<Loaded>);
 
 struct Loaded {
-    compiled: CompiledPolicy,
+    decision: CompiledPolicy,
+    right: CompiledPolicy,
+    memory: Memory,
     catalogue: Catalogue,
     revision: String,
 }
@@ -79,8 +85,9 @@ impl Policy {
         let catalogue = Catalogue::read(&data)?;
         let revision = revision(&[decision, tables, &data.to_string()]);
         let mut engine = engine(&[(DECISION_MODULE.0, decision)], with_tables(tables, &data)?)?;
-        let compiled = engine.compile_with_entrypoint(&DECISION.into()).map_err(rego)?;
-        Ok(Self(Arc::new(Loaded { compiled, catalogue, revision })))
+        let decision = engine.compile_with_entrypoint(&DECISION.into()).map_err(rego)?;
+        let right = engine.compile_with_entrypoint(&RIGHT.into()).map_err(rego)?;
+        Ok(Self(Arc::new(Loaded { decision, right, memory: Memory::default(), catalogue, revision })))
     }
 
     /// Names the texts and the data behind every decision: 16 hexadecimal digits of their SHA-256.
@@ -92,17 +99,27 @@ impl Policy {
     /// May this subject do this to that? Always answers; what goes wrong is a denial.
     #[must_use]
     pub fn decide(&self, request: &Request) -> Decision {
-        match document::from_request(request) {
-            Some(input) => self.ask(input),
-            None => self.error("the request is no document"),
-        }
+        self.0.memory.recall(request, || self.decide_anew(request))
+    }
+
+    /// The same without the memory of what was asked before.
+    #[must_use]
+    pub fn decide_anew(&self, request: &Request) -> Decision {
+        self.ask_about(&self.0.decision, request)
+    }
+
+    /// Has this subject the right to do this at all? It is what [`Self::decide`] says, but of a tool call it says
+    /// nothing about the tool. For telling people what they may do, and what they may give on.
+    #[must_use]
+    pub fn right(&self, request: &Request) -> Decision {
+        self.ask_about(&self.0.right, request)
     }
 
     /// The same for an input document as it is, for `soma policy eval`.
     #[must_use]
     pub fn evaluate(&self, input: serde_json::Value) -> Decision {
         match document::from_json(input) {
-            Some(input) => self.ask(input),
+            Some(input) => self.ask(&self.0.decision, input),
             None => self.error("the input is no document"),
         }
     }
@@ -131,8 +148,15 @@ impl Policy {
         self.0.catalogue.roles.contains_key(name) || self.0.catalogue.tenant_roles.contains_key(name)
     }
 
-    fn ask(&self, input: Value) -> Decision {
-        let answer = match self.0.compiled.eval_with_input(input) {
+    fn ask_about(&self, rule: &CompiledPolicy, request: &Request) -> Decision {
+        match document::from_request(request) {
+            Some(input) => self.ask(rule, input),
+            None => self.error("the request is no document"),
+        }
+    }
+
+    fn ask(&self, rule: &CompiledPolicy, input: Value) -> Decision {
+        let answer = match rule.eval_with_input(input) {
             Ok(answer) => answer,
             Err(error) => return self.error(&error.to_string()),
         };

@@ -8,7 +8,7 @@ use crate::policy::{DATA, DECISION_MODULE, LoadError, Policy, TABLES_MODULE, doc
 
 /// The shipped data under another decision.
 fn deciding(decision: &str) -> Result<Policy, LoadError> {
-    let text = format!("package soma.policy\nimport rego.v1\n{decision}\n");
+    let text = format!("package soma.policy\nimport rego.v1\nright := decision\n{decision}\n");
     Policy::from_texts(&text, TABLES_MODULE.1, document::parse(DATA).unwrap())
 }
 
