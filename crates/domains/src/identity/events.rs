@@ -27,6 +27,7 @@ pub(super) fn at_the_door(tenant: TenantId, user: UserId) -> Caller {
         tenant,
         user,
         roles: Vec::new(),
+        grants: Vec::new(),
         scopes: Vec::new(),
         expires_at: None,
         credential: Credential::Session(SessionId::new()),

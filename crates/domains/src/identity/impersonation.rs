@@ -33,9 +33,10 @@ pub(super) async fn is_allowed(
     tenant: TenantId,
     user: UserId,
 ) -> Result<bool, StoreError> {
-    let roles = permissions::roles_of(app.database.read(), tenant, impersonator).await?;
+    let permissions::Rights { roles, grants } =
+        permissions::rights_of(app.database.read(), tenant, impersonator).await?;
     let scopes = vec!["*".to_owned()];
-    let caller = Caller { roles, scopes, ..events::at_the_door(tenant, impersonator) };
+    let caller = Caller { roles, grants, scopes, ..events::at_the_door(tenant, impersonator) };
     Ok(app.policy.decide(&Request::new(&caller, ACTION, Resource::new("user", user))).allowed())
 }
 

@@ -106,10 +106,12 @@ pub(super) async fn of_session(
     tenant: TenantId,
     impersonator: Option<UserId>,
 ) -> Result<Caller, StoreError> {
+    let rights = permissions::rights_of(app.database.read(), tenant, user).await?;
     Ok(Caller {
         tenant,
         user,
-        roles: permissions::roles_of(app.database.read(), tenant, user).await?,
+        roles: rights.roles,
+        grants: rights.grants,
         scopes: vec!["*".to_owned()],
         // A key that is made in a session is not bound to it.
         expires_at: None,
@@ -126,11 +128,12 @@ async fn by_key(app: &App, hash: String) -> Result<Caller, Problem> {
     let now = unix_ms();
     let found = key_rows::valid_key(app.database.read(), &hash, now).await?;
     let found = found.ok_or_else(Problem::unauthenticated)?;
-    let roles = permissions::roles_of(app.database.read(), found.tenant, found.user).await?;
+    let rights = permissions::rights_of(app.database.read(), found.tenant, found.user).await?;
     let caller = Caller {
         tenant: found.tenant,
         user: found.user,
-        roles,
+        roles: rights.roles,
+        grants: rights.grants,
         scopes: found.scopes,
         expires_at: found.expires_at,
         credential: Credential::ApiKey(found.id),

@@ -66,6 +66,7 @@ mod tests {
             tenant: TenantId::new(),
             user: UserId::new(),
             roles: Vec::new(),
+            grants: Vec::new(),
             scopes: Vec::new(),
             expires_at: None,
             credential: Credential::ApiKey(ApiKeyId::new()),

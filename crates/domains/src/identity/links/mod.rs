@@ -278,7 +278,8 @@ async fn joins(
         return Ok(None);
     }
     let elsewhere = !user_rows::tenants_of(app.database.read(), user.id).await?.is_empty();
-    let on_platform = !permissions::roles_of(app.database.read(), link.tenant, user.id).await?.is_empty();
+    let on_platform = permissions::rights_of(app.database.read(), link.tenant, user.id).await?
+        != permissions::Rights::default();
     if elsewhere || on_platform || user.kind != Kind::Person {
         return Err(Error::Conflict(
             "account_exists",
