@@ -14,6 +14,7 @@ use platform::{
     durable::{Ledger, StepError, Worker},
     egress::Egress,
     hub::Hub,
+    mail::Mailer,
     policy::{self, Policy},
     telemetry::Metrics,
 };
@@ -36,6 +37,8 @@ pub enum BuildError {
     Folder(PathBuf, std::io::Error),
     #[error("the model's address can't be called: {0}")]
     Egress(#[from] platform::egress::Error),
+    #[error(transparent)]
+    Mail(#[from] platform::mail::Error),
     #[error("the database's schema is not up to date: run `soma migrate` (missing: {0})")]
     Schema(String),
 }
@@ -72,6 +75,7 @@ pub struct App {
     pub(crate) sessions: identity::Sessions,
     pub(crate) passwords: identity::Passwords,
     pub(crate) addresses: identity::Addresses,
+    pub(crate) mail: identity::Mail,
     engine: OnceLock<Arc<dyn WorkflowEngine>>,
 }
 
@@ -84,6 +88,7 @@ impl App {
             WorkflowChoice::Embedded => LOOK_AGAIN_ALONE,
             WorkflowChoice::Temporal(_) => LOOK_AGAIN_SHARED,
         };
+        let mailer = config.sign_in.mail.as_ref().map(Mailer::new).transpose()?;
         let egress = Egress::new(config.egress.clone());
         let tools = tools::Tools::start(&config, &egress, sandbox);
         Ok(Arc::new(Self {
@@ -93,6 +98,7 @@ impl App {
             sessions: identity::Sessions::default(),
             passwords: identity::Passwords::default(),
             addresses: identity::Addresses::default(),
+            mail: identity::Mail::new(mailer),
             engine: OnceLock::new(),
             egress,
             metrics,

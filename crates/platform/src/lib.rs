@@ -12,6 +12,7 @@ pub mod faults;
 pub mod http;
 pub mod hub;
 pub mod idempotency;
+pub mod mail;
 pub mod policy;
 pub mod secrets;
 pub mod telemetry;

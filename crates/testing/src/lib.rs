@@ -1,7 +1,7 @@
-//! Stand-ins for the world outside, for tests, benchmarks and `soma demo`: a model server that follows a script, and
-//! a ledger of effects that counts what really happened.
+//! Stand-ins for the world outside, for tests, benchmarks and `soma demo`: a model server that follows a script,
+//! a ledger of effects that counts what really happened, and a mail server.
 //!
-//! Both are real HTTP servers on loopback with a thread of their own, so that they outlive whatever a test kills.
+//! They are real servers on loopback with a thread of their own, so that they outlive whatever a test kills.
 //! These know neither the database nor the domains; only [`contract`], what every workflow engine promises, and
 //! [`chaos`], which kills the whole program, do.
 #![expect(
@@ -13,8 +13,10 @@
 pub mod chaos;
 pub mod contract;
 pub mod effects;
+pub mod mail_server;
 pub mod model_server;
 mod server;
 
 pub use effects::EffectLedger;
+pub use mail_server::MailServer;
 pub use model_server::{Answer, ParsedRequest, Script, ScriptedModel};

@@ -31,6 +31,8 @@ pub enum Error {
     LinkEnded,
     #[error("{1}")]
     Conflict(&'static str, &'static str),
+    #[error("Only its own user replaces a key, or for a service account whoever could give it its roles.")]
+    NotOwn,
     #[error("This needs somebody who signed in: an API key does not do.")]
     SessionRequired,
     #[error("Whoever acts as somebody else can't change how that person signs in.")]
@@ -62,6 +64,7 @@ impl From<Error> for Problem {
             Error::Busy => Self::unavailable("busy", text),
             Error::LinkEnded => new(StatusCode::GONE, "link_ended"),
             Error::Conflict(code, _) => Self::conflict(code, text),
+            Error::NotOwn => new(StatusCode::FORBIDDEN, "not_own"),
             Error::SessionRequired => new(StatusCode::FORBIDDEN, "session_required"),
             Error::Impersonating => new(StatusCode::FORBIDDEN, "impersonating"),
             Error::Hashing(cause) => Self::internal(&cause),

@@ -9,8 +9,10 @@ mod authenticate;
 mod error;
 mod events;
 mod impersonation;
+mod invitations;
 mod keys;
 mod links;
+mod mail;
 mod me;
 mod passwords;
 mod sessions;
@@ -29,6 +31,7 @@ pub use authenticate::{Authenticated, is_guarded, require_caller};
 pub use error::Error;
 pub use keys::{NewKey, create_key_for_email, issue_key};
 pub use links::{NewLink, issue_link_for_email};
+pub(crate) use mail::Mail;
 pub(crate) use passwords::Passwords;
 pub use users::{create_admin, ensure_user};
 pub(crate) use users::{email_of, is_member};
@@ -37,7 +40,14 @@ use crate::{App, Domain};
 
 pub(crate) const DOMAIN: Domain = Domain {
     name: "identity",
-    prefixes: &["/api/v2/auth", "/api/v2/me", "/api/v2/users", "/api/v2/api-keys"],
+    prefixes: &[
+        "/api/v2/auth",
+        "/api/v2/me",
+        "/api/v2/users",
+        "/api/v2/invitations",
+        "/api/v2/service-accounts",
+        "/api/v2/api-keys",
+    ],
     routes,
     migrations: store::MIGRATIONS,
 };
@@ -48,5 +58,6 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .merge(links::routes())
         .merge(me::routes())
         .merge(users::routes())
+        .merge(invitations::routes())
         .merge(keys::routes())
 }

@@ -69,7 +69,7 @@ pub(crate) async fn assign_in(
 }
 
 /// The roles that a name stands for: itself, or those behind `owner`, `admin`, `member`, `viewer`. Empty: no such name.
-fn permission_roles(app: &App, name: &str) -> Vec<String> {
+pub(super) fn permission_roles(app: &App, name: &str) -> Vec<String> {
     let catalogue = app.policy.catalogue();
     if let Some(roles) = catalogue.tenant_roles.get(name) {
         return roles.clone();

@@ -132,3 +132,22 @@ pub(super) async fn delete(tx: &Tx, scope: &str, user: UserId, role: &str) -> Re
     let sql = "DELETE FROM role_assignments WHERE scope = $1 AND user_id = $2 AND role = $3";
     tx.run(sql, params![scope, user, role]).await
 }
+
+/// Whether a user has a role or a grant on the whole platform.
+pub(super) async fn is_on_platform(connection: &impl Sql, user: UserId) -> Result<bool, Error> {
+    let row = connection
+        .one(
+            "SELECT 1 AS one FROM role_assignments WHERE user_id = $1 AND scope = 'platform'
+             UNION ALL SELECT 1 AS one FROM grants WHERE user_id = $1 AND scope = 'platform' LIMIT 1",
+            params![user],
+        )
+        .await?;
+    Ok(row.is_some())
+}
+
+/// Takes away all roles and grants of a user in a scope.
+pub(super) async fn delete_all(tx: &Tx, scope: &str, user: UserId) -> Result<(), Error> {
+    tx.run("DELETE FROM grants WHERE scope = $1 AND user_id = $2", params![scope, user]).await?;
+    tx.run("DELETE FROM role_assignments WHERE scope = $1 AND user_id = $2", params![scope, user]).await?;
+    Ok(())
+}

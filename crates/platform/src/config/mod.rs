@@ -19,7 +19,7 @@ use url::Url;
 pub use gateway::{ConnectionLimits, Gateway, RateLimits, TlsFiles};
 pub use read::{Fault, Faults};
 pub use registry::{Kind, SETTINGS, Setting};
-pub use sign_in::SignIn;
+pub use sign_in::{Mail, SignIn};
 
 use crate::{egress::AllowList, secrets::Keys};
 

@@ -196,6 +196,19 @@ pub const SETTINGS: &[Setting] = &[
         "Where people reach this install, as in `https://agents.example.org`. Default: where it listens.",
     ),
     optional(
+        "SA01_SMTP_URL",
+        Kind::Key,
+        None,
+        "The mail server: `smtps://USER:PASSWORD@HOST`, or `smtp://USER:PASSWORD@HOST?tls=required`. Without it links \
+         are shown to administrators.",
+    ),
+    optional(
+        "SA01_MAIL_FROM",
+        Kind::Text,
+        None,
+        "Whom letters are from, as in `Agents <agents@example.org>`.",
+    ),
+    optional(
         "SA01_SESSION_IDLE",
         Kind::Number,
         Some("43200"),

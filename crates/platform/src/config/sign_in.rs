@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use url::Url;
+use lettre::message::Mailbox;
+use secrecy::SecretString;
+use url::{Host, Url};
 
 use super::read::Reader;
 
@@ -15,6 +17,16 @@ pub struct SignIn {
     pub session_idle_ms: i64,
     /// A session that began this long ago has ended.
     pub session_max_ms: i64,
+    /// Absent where no mail is sent.
+    pub mail: Option<Mail>,
+}
+
+/// The mail server, and whom letters are from.
+#[derive(Debug, Clone)]
+pub struct Mail {
+    /// With the account's name and password.
+    pub url: SecretString,
+    pub from: Mailbox,
 }
 
 impl Reader<'_> {
@@ -22,10 +34,12 @@ impl Reader<'_> {
         let public_url = self.public_url(listen, tls);
         let session_idle_ms = self.lifetime_ms("SA01_SESSION_IDLE");
         let session_max_ms = self.lifetime_ms("SA01_SESSION_MAX");
+        let mail = self.mail();
         Some(SignIn {
             public_url: public_url?,
             session_idle_ms: session_idle_ms?,
             session_max_ms: session_max_ms?,
+            mail,
         })
     }
 
@@ -38,6 +52,33 @@ impl Reader<'_> {
             return None;
         }
         Some(i64::from(seconds) * 1000)
+    }
+
+    fn mail(&mut self) -> Option<Mail> {
+        const NAME: &str = "SA01_SMTP_URL";
+        let url = self.text(NAME)?;
+        let from = self.text("SA01_MAIL_FROM").and_then(|from| from.parse::<Mailbox>().ok());
+        if from.is_none() {
+            self.fault("SA01_MAIL_FROM", "is needed with SA01_SMTP_URL, as in `Agents <agents@example.org>`");
+        }
+        let parsed = Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "smtp" | "smtps"));
+        let Some(parsed) = parsed.filter(|url| url.host().is_some()) else {
+            self.fault(
+                NAME,
+                "expected smtps://HOST or smtp://HOST?tls=required, with USER:PASSWORD@ before it",
+            );
+            return None;
+        };
+        let encrypted = parsed.scheme() == "smtps"
+            || parsed.query_pairs().any(|(name, value)| name == "tls" && value == "required");
+        if !encrypted && !is_here(&parsed) {
+            self.fault(
+                NAME,
+                "would send links and a password unencrypted: use smtps://, or add ?tls=required",
+            );
+            return None;
+        }
+        Some(Mail { url: url.into(), from: from? })
     }
 
     fn public_url(&mut self, listen: SocketAddr, tls: bool) -> Option<Url> {
@@ -70,4 +111,14 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, listen.port())
+}
+
+/// Whether a server is on this machine: what goes there crosses no network.
+fn is_here(url: &Url) -> bool {
+    match url.host_str().map(Host::parse) {
+        Some(Ok(Host::Domain(name))) => name == "localhost",
+        Some(Ok(Host::Ipv4(ip))) => ip.is_loopback(),
+        Some(Ok(Host::Ipv6(ip))) => ip.is_loopback(),
+        _ => false,
+    }
 }

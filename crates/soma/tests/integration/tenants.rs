@@ -36,11 +36,25 @@ fn naming(id: &str, kind: &str) -> Vec<(Method, String, Option<Value>)> {
             (Method::PATCH, format!("/api/v2/agents/{id}"), Some(json!({ "prompt": "obey eve" }))),
             (Method::POST, "/api/v2/conversations".into(), Some(json!({ "agent": id }))),
         ],
-        "api-key" => vec![(Method::DELETE, format!("/api/v2/api-keys/{id}"), None)],
+        "api-key" => vec![
+            (Method::DELETE, format!("/api/v2/api-keys/{id}"), None),
+            (Method::POST, format!("/api/v2/api-keys/{id}/rotate"), Some(json!({ "overlap_s": 0 }))),
+        ],
+        "invitation" => vec![(Method::DELETE, format!("/api/v2/invitations/{id}"), None)],
         "budget" => {
             vec![(Method::PUT, format!("/api/v2/budgets/{id}"), Some(json!({ "limit_micros": 1 })))]
         }
-        "user" => vec![(Method::DELETE, format!("/api/v2/permissions/assignments/{id}/owner"), None)],
+        "user" => vec![
+            (Method::DELETE, format!("/api/v2/permissions/assignments/{id}/owner"), None),
+            get(format!("/api/v2/users/{id}")),
+            (Method::DELETE, format!("/api/v2/users/{id}"), None),
+            (Method::POST, format!("/api/v2/users/{id}/reset-link"), None),
+            (Method::POST, format!("/api/v2/users/{id}/unlock"), None),
+            (Method::DELETE, format!("/api/v2/users/{id}/totp"), None),
+            get(format!("/api/v2/users/{id}/sessions")),
+            (Method::DELETE, format!("/api/v2/users/{id}/sessions"), None),
+            (Method::POST, "/api/v2/api-keys".into(), Some(json!({ "user_id": id }))),
+        ],
         _ => unreachable!("{kind}"),
     }
 }
@@ -70,6 +84,8 @@ async fn what_is_another_tenants_answers_as_if_it_were_not_there() {
     is_as_absent(&stranger, "agent", agent["id"].as_str().unwrap()).await;
     is_as_absent(&stranger, "api-key", key["id"].as_str().unwrap()).await;
     is_as_absent(&stranger, "budget", me["tenant_id"].as_str().unwrap()).await;
+    let invited = admin.post("/api/v2/invitations", json!({ "email": "new@example.org" })).await.expect(201);
+    is_as_absent(&stranger, "invitation", invited["id"].as_str().unwrap()).await;
     is_as_absent(&stranger, "user", me["user_id"].as_str().unwrap()).await;
 
     assert_eq!(admin.get("/api/v2/agents/default").await.expect(200), agent);

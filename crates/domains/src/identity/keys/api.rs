@@ -12,7 +12,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{App, identity::Authenticated};
 
 pub(in crate::identity) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(list_keys, create_key)).routes(routes!(revoke_key))
+    OpenApiRouter::new()
+        .routes(routes!(list_keys, create_key))
+        .routes(routes!(revoke_key))
+        .routes(routes!(rotate_key))
 }
 
 /// An API key without its secret.
@@ -28,6 +31,8 @@ pub struct ApiKey {
     pub expires_at: Option<Timestamp>,
     pub last_used_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
+    /// The key that took its place, when it was rotated.
+    pub replaced_by: Option<ApiKeyId>,
 }
 
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -40,6 +45,15 @@ pub struct CreateApiKey {
     pub scopes: Vec<String>,
     /// Seconds until it ends; without end when absent.
     pub lifetime_s: Option<u64>,
+    /// A service account to make it for; the caller when absent.
+    pub user_id: Option<UserId>,
+}
+
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateApiKey {
+    /// Seconds for which the old key works beside the new one, at most 2592000.
+    pub overlap_s: u32,
 }
 
 /// A new key. `key` is shown this once.
@@ -62,7 +76,7 @@ async fn list_keys(
     Ok(Json(super::list_keys(&app, &caller, &page).await?))
 }
 
-/// Makes an API key for the caller. It can't do more than the key that makes it, and ends no later.
+/// Makes an API key for the caller or a service account. It can't do more than the key that makes it, and ends no later.
 #[utoipa::path(post, path = "/api/v2/api-keys", tag = "identity", request_body = CreateApiKey,
     extensions(("x-soma-action" = json!("apikey:create"))),
     responses((status = 201, body = CreatedApiKey), (status = "default", body = Problem)))]
@@ -87,4 +101,20 @@ async fn revoke_key(
     let id = id.parse().map_err(|_| Problem::not_found())?;
     super::revoke_key(&app, &caller, id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Makes a key that takes another one's place, with its name and scopes. The old one works for a while longer.
+#[utoipa::path(post, path = "/api/v2/api-keys/{id}/rotate", tag = "identity", params(("id" = String, Path)),
+    request_body = RotateApiKey,
+    extensions(("x-soma-action" = json!("apikey:rotate"))),
+    responses((status = 201, body = CreatedApiKey), (status = "default", body = Problem)))]
+async fn rotate_key(
+    State(app): State<Arc<App>>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<String>,
+    body: Body<RotateApiKey>,
+) -> Result<(StatusCode, Json<CreatedApiKey>), Problem> {
+    let id = id.parse().map_err(|_| Problem::not_found())?;
+    let (api_key, key) = super::rotate_key(&app, &caller, id, body.value.overlap_s).await?;
+    Ok((StatusCode::CREATED, Json(CreatedApiKey { key: key.expose_secret().to_owned(), api_key })))
 }

@@ -21,7 +21,7 @@ use super::{
     store::{keys as store, users as user_rows},
     users,
 };
-use crate::{App, audit, authority, tenants};
+use crate::{App, audit, authority, permissions, tenants};
 
 /// What every key begins with, so that a leaked one is recognised.
 const KEY_MARK: &str = "soma_";
@@ -31,6 +31,9 @@ const PREFIX_CHARS: usize = 8;
 const KEY_CHARS_MAX: usize = 128;
 /// `last_used_at` is written at most this often for a key.
 const USE_NOTED_EVERY_MS: i64 = 60_000;
+/// Longest time for which a key works beside the one that takes its place.
+const OVERLAP_S_MAX: u32 = 30 * 24 * 60 * 60;
+
 /// What a new key may do and for how long.
 #[derive(Debug, Clone, Default)]
 pub struct NewKey {
@@ -129,26 +132,11 @@ pub(super) async fn list_keys(app: &App, caller: &Caller, page: &PageRequest) ->
     Ok(page.page(rows, |key| key.id.to_string()))
 }
 
-pub(super) async fn create_key(
-    app: &App,
-    caller: &Caller,
-    new: CreateApiKey,
-) -> Result<(ApiKey, SecretString), Error> {
-    let permit = authority::require(app, caller, "apikey:create", Resource::any("apikey")).await?;
-    let all = caller.scopes.iter().any(|scope| scope == "*");
-    let scopes = if new.scopes.is_empty() { caller.scopes.clone() } else { new.scopes };
-    if !all && !scopes.iter().all(|scope| caller.scopes.contains(scope)) {
-        return Err(Error::Invalid(
-            "scopes",
-            "a key can't be given more than the key that makes it has".into(),
-        ));
-    }
-    let new = NewKey { name: new.name, scopes, lifetime_s: new.lifetime_s };
-    let (key, mut row) = make_key(&app.config, caller.tenant, caller.user, &new)?;
-    row.expires_at = [row.expires_at, caller.expires_at].into_iter().flatten().min();
-    let shown = ApiKey {
+/// As a new key is shown, beside its secret.
+fn shown(row: &store::NewKeyRow) -> ApiKey {
+    ApiKey {
         id: row.id,
-        user_id: caller.user,
+        user_id: row.user,
         name: row.name.clone(),
         prefix: row.prefix.clone(),
         scopes: row.scopes.clone(),
@@ -156,8 +144,56 @@ pub(super) async fn create_key(
         expires_at: row.expires_at.map(Timestamp),
         last_used_at: None,
         revoked_at: None,
+        replaced_by: None,
+    }
+}
+
+/// A key does no more than the credential that makes it.
+fn within(caller: &Caller, scopes: &[String]) -> Result<(), Error> {
+    let all = caller.scopes.iter().any(|scope| scope == "*");
+    if all || scopes.iter().all(|scope| caller.scopes.contains(scope)) {
+        return Ok(());
+    }
+    Err(Error::Invalid("scopes", "a key can't be given more than the key that makes it has".into()))
+}
+
+/// Whether the caller may have a key of a user: their own, or of a service account that can do no more than they could
+/// give.
+async fn may_hold(app: &App, caller: &Caller, user: UserId) -> Result<bool, Error> {
+    if user == caller.user {
+        return Ok(true);
+    }
+    let connection = app.database.read();
+    let account = match users::member(app, caller.tenant, user).await {
+        Err(Error::NotFound) => return Ok(false),
+        found => found?,
     };
-    let entry = permit.entry(json!({ "id": row.id, "name": row.name, "scopes": row.scopes }));
+    let rights = permissions::rights_of(connection, caller.tenant, user).await?;
+    Ok(account.kind == users::Kind::Service && permissions::may_give(caller, &rights))
+}
+
+pub(super) async fn create_key(
+    app: &App,
+    caller: &Caller,
+    new: CreateApiKey,
+) -> Result<(ApiKey, SecretString), Error> {
+    let permit = authority::require(app, caller, "apikey:create", Resource::any("apikey")).await?;
+    by_themselves(caller)?;
+    let scopes = if new.scopes.is_empty() { caller.scopes.clone() } else { new.scopes };
+    within(caller, &scopes)?;
+    let user = new.user_id.unwrap_or(caller.user);
+    if !may_hold(app, caller, user).await? {
+        return Err(Error::Invalid(
+            "user_id",
+            "expected yourself, or a service account whose roles you could give".into(),
+        ));
+    }
+    let new = NewKey { name: new.name, scopes, lifetime_s: new.lifetime_s };
+    let (key, mut row) = make_key(&app.config, caller.tenant, user, &new)?;
+    row.expires_at = [row.expires_at, caller.expires_at].into_iter().flatten().min();
+    let shown = shown(&row);
+    let entry =
+        permit.entry(json!({ "id": row.id, "name": row.name, "scopes": row.scopes, "user_id": user }));
     app.database
         .write(move |tx| {
             Box::pin(async move {
@@ -167,6 +203,55 @@ pub(super) async fn create_key(
         })
         .await
         .map_err(Error::Store)?;
+    Ok((shown, key))
+}
+
+/// A key would outlive the hour in which somebody acts as its user.
+fn by_themselves(caller: &Caller) -> Result<(), Error> {
+    if caller.impersonator.is_some() { Err(Error::Impersonating) } else { Ok(()) }
+}
+
+/// Makes a key in place of another, which works for a while longer. The new one lasts as long as the old one did.
+pub(super) async fn rotate_key(
+    app: &App,
+    caller: &Caller,
+    id: ApiKeyId,
+    overlap_s: u32,
+) -> Result<(ApiKey, SecretString), Error> {
+    let permit = authority::require(app, caller, "apikey:rotate", Resource::new("apikey", id)).await?;
+    by_themselves(caller)?;
+    if overlap_s > OVERLAP_S_MAX {
+        return Err(Error::Invalid("overlap_s", format!("expected at most {OVERLAP_S_MAX}")));
+    }
+    let now = unix_ms();
+    let old = store::good_key(app.database.read(), caller.tenant, id, now).await?.ok_or(Error::NotFound)?;
+    if !may_hold(app, caller, old.user_id).await? {
+        return Err(Error::NotOwn);
+    }
+    within(caller, &old.scopes)?;
+    let new = NewKey { name: old.name.clone(), scopes: old.scopes.clone(), lifetime_s: None };
+    let (key, mut row) = make_key(&app.config, caller.tenant, old.user_id, &new)?;
+    let lasting = old.expires_at.map(|end| now.saturating_add(end.0 - old.created_at.0));
+    row.expires_at = [lasting, caller.expires_at].into_iter().flatten().min();
+    let end = now + i64::from(overlap_s) * 1000;
+    let old_end = old.expires_at.map_or(end, |expires_at| end.min(expires_at.0));
+    let shown = shown(&row);
+    let entry = permit.entry(json!({ "replaced_by": row.id, "old_ends_at": Timestamp(old_end) }));
+    app.database
+        .write(move |tx| {
+            Box::pin(async move {
+                if store::replace_key(tx, id, row.id, old_end).await? == 0 {
+                    return Err(Error::Conflict(
+                        "replaced",
+                        "This key was replaced before: rotate the new one.",
+                    ));
+                }
+                store::insert_key(tx, &row).await?;
+                Ok(audit::add(tx, &entry).await?)
+            })
+        })
+        .await?;
+    app.sessions.forget_all();
     Ok((shown, key))
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::State,
-    http::header::SET_COOKIE,
+    http::{StatusCode, header::SET_COOKIE},
     response::{AppendHeaders, IntoResponse},
 };
 use platform::http::{Body, Problem, Timestamp};
@@ -16,11 +16,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{Purpose, Redeeming};
 use crate::{
     App,
-    identity::{authenticate::Client, me::Me},
+    identity::{authenticate::Client, mail, me::Me},
 };
 
 pub(in crate::identity) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(inspect)).routes(routes!(redeem))
+    OpenApiRouter::new().routes(routes!(inspect)).routes(routes!(redeem)).routes(routes!(reset))
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -77,4 +77,24 @@ async fn redeem(
     let given = Redeeming { token, password, name, code };
     let (me, cookie) = super::redeem(&app, given, &client).await?;
     Ok((AppendHeaders([(SET_COOKIE, cookie)]), Json(me)))
+}
+
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForgottenPassword {
+    pub email: String,
+}
+
+/// Mails a link to another password, where this install sends mail and there is such a user. The answer is always the same.
+#[utoipa::path(post, path = "/api/v2/auth/reset", tag = "identity", security(()), request_body = ForgottenPassword,
+    extensions(("x-soma-action" = json!("public"))),
+    responses((status = 202), (status = "default", body = Problem)))]
+async fn reset(
+    State(app): State<Arc<App>>,
+    client: Client,
+    body: Body<ForgottenPassword>,
+) -> Result<StatusCode, Problem> {
+    app.addresses.count(client.ip)?;
+    mail::forgotten(&app, body.value.email);
+    Ok(StatusCode::ACCEPTED)
 }

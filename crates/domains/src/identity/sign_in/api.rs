@@ -55,8 +55,8 @@ pub struct Login {
 #[utoipa::path(get, path = "/api/v2/auth/methods", tag = "identity", security(()),
     extensions(("x-soma-action" = json!("public"))),
     responses((status = 200, body = Methods)))]
-async fn methods() -> Json<Methods> {
-    Json(Methods { password: true, oidc: None, mail: false })
+async fn methods(State(app): State<Arc<App>>) -> Json<Methods> {
+    Json(Methods { password: true, oidc: None, mail: app.mail.sends() })
 }
 
 /// Signs in with a password. The answer sets the cookie `session_id`.

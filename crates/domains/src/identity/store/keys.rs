@@ -94,6 +94,7 @@ fn key(row: &Row) -> Result<ApiKey, Error> {
         expires_at: row.int_opt("expires_at")?.map(Timestamp),
         last_used_at: row.int_opt("last_used_at")?.map(Timestamp),
         revoked_at: row.int_opt("revoked_at")?.map(Timestamp),
+        replaced_by: row.parse_opt("replaced_by")?,
     })
 }
 
@@ -105,7 +106,8 @@ pub(in crate::identity) async fn keys(
     let after = page.after.clone().unwrap_or_default();
     let rows = connection
         .all(
-            "SELECT id, user_id, name, prefix, scopes, created_at, expires_at, last_used_at, revoked_at
+            "SELECT id, user_id, name, prefix, scopes, created_at, expires_at, last_used_at, revoked_at,
+                 replaced_by
              FROM api_keys WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3",
             params![tenant, after, page.rows_wanted()],
         )
@@ -121,4 +123,46 @@ pub(in crate::identity) async fn revoke_key(
 ) -> Result<u64, Error> {
     let sql = "UPDATE api_keys SET revoked_at = $1 WHERE id = $2 AND tenant_id = $3 AND revoked_at IS NULL";
     tx.run(sql, params![now, id, tenant]).await
+}
+
+/// A key of this tenant that is still good.
+pub(in crate::identity) async fn good_key(
+    connection: &impl Sql,
+    tenant: TenantId,
+    id: ApiKeyId,
+    now: i64,
+) -> Result<Option<ApiKey>, Error> {
+    let row = connection
+        .one(
+            "SELECT id, user_id, name, prefix, scopes, created_at, expires_at, last_used_at, revoked_at, replaced_by
+             FROM api_keys WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL
+                 AND (expires_at IS NULL OR expires_at > $3)",
+            params![tenant, id, now],
+        )
+        .await?;
+    row.as_ref().map(key).transpose()
+}
+
+/// Names the key that takes this one's place, and when this one ends; 0 if another one was first.
+pub(in crate::identity) async fn replace_key(
+    tx: &Tx,
+    id: ApiKeyId,
+    by: ApiKeyId,
+    expires_at: i64,
+) -> Result<u64, Error> {
+    let sql = "UPDATE api_keys SET replaced_by = $1, expires_at = $2
+               WHERE id = $3 AND replaced_by IS NULL AND revoked_at IS NULL";
+    tx.run(sql, params![by, expires_at, id]).await
+}
+
+/// Revokes all keys of a user in a tenant.
+pub(in crate::identity) async fn revoke_all_of(
+    tx: &Tx,
+    tenant: TenantId,
+    user: UserId,
+    now: i64,
+) -> Result<u64, Error> {
+    let sql =
+        "UPDATE api_keys SET revoked_at = $1 WHERE tenant_id = $2 AND user_id = $3 AND revoked_at IS NULL";
+    tx.run(sql, params![now, tenant, user]).await
 }

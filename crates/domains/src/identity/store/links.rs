@@ -3,6 +3,7 @@
 use contracts::{LinkId, TenantId, UserId};
 use platform::{
     database::{Error, Row, Sql, Tx},
+    http::PageRequest,
     params,
 };
 
@@ -83,5 +84,64 @@ pub(in crate::identity) async fn use_up(tx: &Tx, id: LinkId, now: i64) -> Result
 /// Takes away a user's unused links: a new one takes their place, or a password was set.
 pub(in crate::identity) async fn delete_of_user(tx: &Tx, user: UserId) -> Result<(), Error> {
     tx.run("DELETE FROM links WHERE user_id = $1 AND used_at IS NULL", params![user]).await?;
+    Ok(())
+}
+
+/// Whether a link to another password was made for a user since then.
+pub(in crate::identity) async fn made_since(tx: &Tx, user: UserId, since: i64) -> Result<bool, Error> {
+    let sql =
+        "SELECT 1 AS one FROM links WHERE user_id = $1 AND purpose = 'reset' AND created_at > $2 LIMIT 1";
+    Ok(tx.one(sql, params![user, since]).await?.is_some())
+}
+
+/// Takes away a user's unused links into one tenant.
+pub(in crate::identity) async fn delete_in_tenant(
+    tx: &Tx,
+    user: UserId,
+    tenant: TenantId,
+) -> Result<(), Error> {
+    let sql = "DELETE FROM links WHERE user_id = $1 AND tenant_id = $2 AND used_at IS NULL";
+    tx.run(sql, params![user, tenant]).await?;
+    Ok(())
+}
+
+/// The invitations of a tenant that were not taken, the oldest first.
+pub(in crate::identity) async fn invitations(
+    connection: &impl Sql,
+    tenant: TenantId,
+    page: &PageRequest,
+    now: i64,
+) -> Result<Vec<Link>, Error> {
+    let after = page.after.clone().unwrap_or_default();
+    let rows = connection
+        .all(
+            "SELECT id, purpose, email, tenant_id, user_id, roles, created_by, created_at, expires_at FROM links
+             WHERE tenant_id = $1 AND id > $2 AND purpose = 'invitation' AND used_at IS NULL AND expires_at > $3
+             ORDER BY id LIMIT $4",
+            params![tenant, after, now, page.rows_wanted()],
+        )
+        .await?;
+    rows.iter().map(link).collect()
+}
+
+pub(in crate::identity) async fn delete_invitation(
+    tx: &Tx,
+    tenant: TenantId,
+    id: LinkId,
+) -> Result<u64, Error> {
+    let sql = "DELETE FROM links
+               WHERE id = $1 AND tenant_id = $2 AND purpose = 'invitation' AND used_at IS NULL";
+    tx.run(sql, params![id, tenant]).await
+}
+
+/// Takes away unused invitations of an address into a tenant: a new one takes their place.
+pub(in crate::identity) async fn delete_invitations_for(
+    tx: &Tx,
+    tenant: TenantId,
+    email: &str,
+) -> Result<(), Error> {
+    let sql = "DELETE FROM links
+               WHERE tenant_id = $1 AND email = $2 AND purpose = 'invitation' AND used_at IS NULL";
+    tx.run(sql, params![tenant, email]).await?;
     Ok(())
 }

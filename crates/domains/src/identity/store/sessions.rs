@@ -177,3 +177,13 @@ pub(in crate::identity) async fn begun_from(
 pub(in crate::identity) async fn set_hash(tx: &Tx, id: SessionId, hash: &str) -> Result<u64, Error> {
     tx.run("UPDATE sessions SET hash = $1 WHERE id = $2", params![hash, id]).await
 }
+
+/// Ends a user's sessions in one tenant.
+pub(in crate::identity) async fn delete_in_tenant(
+    tx: &Tx,
+    user: UserId,
+    tenant: TenantId,
+) -> Result<u64, Error> {
+    let sql = "DELETE FROM sessions WHERE user_id = $1 AND tenant_id = $2";
+    tx.run(sql, params![user, tenant]).await
+}

@@ -3,6 +3,7 @@
 use contracts::{TenantId, UserId};
 use platform::{
     database::{Error, Row, Sql, Tx},
+    http::PageRequest,
     params,
 };
 use secrecy::SecretString;
@@ -124,4 +125,65 @@ pub(in crate::identity) async fn tenants_of(
     let sql = "SELECT tenant_id FROM memberships WHERE user_id = $1 ORDER BY created_at, tenant_id";
     let rows = connection.all(sql, params![user]).await?;
     rows.iter().map(|row| row.parse("tenant_id")).collect()
+}
+
+/// A user as a member of one tenant.
+pub(in crate::identity) struct Member {
+    pub id: UserId,
+    pub email: String,
+    pub name: String,
+    pub kind: Kind,
+    pub created_at: i64,
+    pub last_seen_at: Option<i64>,
+    pub totp: bool,
+}
+
+fn a_member(row: &Row) -> Result<Member, Error> {
+    Ok(Member {
+        id: row.parse("id")?,
+        email: row.text("email")?,
+        name: row.text("name")?,
+        kind: row.parse("kind")?,
+        created_at: row.int("created_at")?,
+        last_seen_at: row.int_opt("last_seen_at")?,
+        totp: row.int_opt("confirmed_at")?.is_some(),
+    })
+}
+
+/// The members of a tenant, who was known first first.
+pub(in crate::identity) async fn members(
+    connection: &impl Sql,
+    tenant: TenantId,
+    page: &PageRequest,
+) -> Result<Vec<Member>, Error> {
+    let after = page.after.clone().unwrap_or_default();
+    let rows = connection
+        .all(
+            "SELECT u.id, u.email, u.name, u.kind, u.created_at, u.last_seen_at, t.confirmed_at FROM memberships m
+             JOIN users u ON u.id = m.user_id LEFT JOIN totp_devices t ON t.user_id = u.id
+             WHERE m.tenant_id = $1 AND m.user_id > $2 ORDER BY m.user_id LIMIT $3",
+            params![tenant, after, page.rows_wanted()],
+        )
+        .await?;
+    rows.iter().map(a_member).collect()
+}
+
+pub(in crate::identity) async fn member(
+    connection: &impl Sql,
+    tenant: TenantId,
+    id: UserId,
+) -> Result<Option<Member>, Error> {
+    let row = connection
+        .one(
+            "SELECT u.id, u.email, u.name, u.kind, u.created_at, u.last_seen_at, t.confirmed_at FROM memberships m
+             JOIN users u ON u.id = m.user_id LEFT JOIN totp_devices t ON t.user_id = u.id
+             WHERE m.tenant_id = $1 AND m.user_id = $2",
+            params![tenant, id],
+        )
+        .await?;
+    row.as_ref().map(a_member).transpose()
+}
+
+pub(in crate::identity) async fn delete_member(tx: &Tx, tenant: TenantId, id: UserId) -> Result<u64, Error> {
+    tx.run("DELETE FROM memberships WHERE tenant_id = $1 AND user_id = $2", params![tenant, id]).await
 }

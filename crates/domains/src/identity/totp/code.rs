@@ -11,7 +11,7 @@ const DIGITS: usize = 6;
 
 /// The step in which this code is right, seen from a time in seconds; the latest if there are two.
 pub(super) fn step_of(secret: &[u8], code: &str, now_s: i64) -> Option<i64> {
-    let now = now_s / STEP_S;
+    let now = now_s.div_euclid(STEP_S);
     let steps = (now - STEPS_OFF..=now + STEPS_OFF).rev();
     let mut fitting = steps.filter(|step| {
         subtle::ConstantTimeEq::ct_eq(of_step(secret, *step).as_bytes(), code.as_bytes()).into()

@@ -1,6 +1,7 @@
 //! Users: who is known, and in which tenants. A person signs in; a service account has keys alone.
 
 mod api;
+mod directory;
 
 use std::str::FromStr;
 
@@ -11,6 +12,7 @@ use platform::{
 };
 
 pub(super) use api::routes;
+pub(super) use directory::not_given;
 
 use super::{Error, store::users as store};
 use crate::{App, models, permissions, tenants};

@@ -1,0 +1,126 @@
+//! Authenticators: their codes and the backup codes work once, and nothing goes around them.
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+
+use crate::harness::{ADMIN, Api, PASSWORD, Reply, Server};
+
+/// What an authenticator app shows: RFC 6238 with its defaults. `later` steps of 30 s ahead.
+fn code(secret: &str, later: u64) -> String {
+    let key = data_encoding::BASE32_NOPAD.decode(secret.as_bytes()).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let mut mac = Hmac::<sha1::Sha1>::new_from_slice(&key).unwrap();
+    mac.update(&(now / 30 + later).to_be_bytes());
+    let digest = mac.finalize().into_bytes();
+    let at = usize::from(digest[19] & 15);
+    let number = u32::from_be_bytes(digest[at..at + 4].try_into().unwrap()) & 0x7fff_ffff;
+    format!("{:06}", number % 1_000_000)
+}
+
+async fn login(server: &Server, code: Option<&str>) -> Reply {
+    let body = json!({ "email": ADMIN, "password": PASSWORD, "code": code });
+    server.api().without_key().post("/api/v2/auth/login", body).await
+}
+
+/// Sets an authenticator up; its secret and the backup codes.
+async fn set_up(person: &Api) -> (String, Vec<String>) {
+    let begun = person.post("/api/v2/me/totp", json!({})).await.expect(200);
+    let secret = begun["secret"].as_str().unwrap().to_owned();
+    let uri = begun["uri"].as_str().unwrap();
+    assert!(
+        uri.starts_with("otpauth://totp/SomaAgent01:") && uri.contains(&format!("secret={secret}")),
+        "{uri}"
+    );
+    let confirmed =
+        person.post("/api/v2/me/totp/confirm", json!({ "code": code(&secret, 0) })).await.expect(200);
+    let codes = confirmed["backup_codes"].as_array().unwrap();
+    (secret, codes.iter().map(|code| code.as_str().unwrap().to_owned()).collect())
+}
+
+#[tokio::test]
+async fn signing_in_takes_a_code_that_works_once() {
+    let server = Server::start().await;
+    let ada = server.person(ADMIN, &[]).await;
+    let begun = ada.post("/api/v2/me/totp", json!({})).await.expect(200);
+    assert_eq!(login(&server, None).await.status, 200, "not before a code was confirmed");
+    let wrong = ada.post("/api/v2/me/totp/confirm", json!({ "code": "000000x" })).await;
+    assert_eq!(wrong.problem(422), "bad_code");
+    let (secret, codes) = set_up(&ada).await;
+    assert_ne!(begun["secret"], secret, "a new secret takes an unconfirmed one's place");
+    assert_eq!(codes.len(), 10);
+    assert_eq!(ada.post("/api/v2/me/totp", json!({})).await.problem(409), "totp_on");
+    assert_eq!(ada.get("/api/v2/me").await.expect(200)["totp"], true);
+
+    assert_eq!(login(&server, None).await.problem(401), "totp_required");
+    let next = code(&secret, 1);
+    assert_eq!(login(&server, Some(&next)).await.status, 200, "a clock may be a step ahead");
+    assert_eq!(login(&server, Some(&next)).await.problem(401), "bad_code");
+    assert_eq!(login(&server, Some(&code(&secret, 0))).await.problem(401), "bad_code", "nor an earlier one");
+
+    assert_eq!(login(&server, Some(&codes[0].to_lowercase())).await.status, 200, "a backup code");
+    assert_eq!(login(&server, Some(&codes[0])).await.problem(401), "bad_code");
+}
+
+#[tokio::test]
+async fn no_link_goes_around_the_authenticator_and_only_a_code_or_an_administrator_takes_it_away() {
+    let server = Server::start().await;
+    let ada = server.person(ADMIN, &[]).await;
+    let (_, codes) = set_up(&ada).await;
+    let api = server.api().without_key();
+    let redeem = |token: &str, code: Value| {
+        let body = json!({ "token": token, "password": "another long password", "code": code });
+        let api = api.clone();
+        async move { api.post("/api/v2/auth/links/redeem", body).await }
+    };
+    let token = server.link(ADMIN);
+    assert_eq!(redeem(&token, Value::Null).await.problem(401), "totp_required");
+    assert_eq!(redeem(&token, json!("AAAA-AAAA-AAAA-AAAA")).await.problem(401), "bad_code");
+    let again = api.in_session(&redeem(&token, json!(codes[0])).await);
+
+    assert_eq!(
+        again.post("/api/v2/me/totp/disable", json!({ "code": codes[0] })).await.problem(422),
+        "bad_code"
+    );
+    assert_eq!(again.post("/api/v2/me/totp/disable", json!({ "code": codes[1] })).await.status, 204);
+    assert_eq!(again.get("/api/v2/me").await.expect(200)["totp"], false);
+
+    set_up(&again).await;
+    let id = again.get("/api/v2/me").await.expect(200)["user_id"].as_str().unwrap().to_owned();
+    let path = format!("/api/v2/users/{id}/totp");
+    let owner = server.member("owner@example.org", &["tenant_admin"]).await;
+    assert_eq!(
+        owner.delete(&path).await.problem(403),
+        "denied",
+        "the platform's administrator is not a tenant's"
+    );
+    server.api().delete(&path).await.expect(204);
+    assert_eq!(server.api().delete(&path).await.problem(404), "not_found");
+}
+
+#[tokio::test]
+async fn codes_are_guessed_no_more_often_than_passwords() {
+    let server = Server::start().await;
+    let ada = server.person(ADMIN, &[]).await;
+    let (secret, _) = set_up(&ada).await;
+    for _ in 0..4 {
+        assert_eq!(login(&server, Some("12345x")).await.problem(401), "bad_code");
+    }
+    assert_eq!(login(&server, None).await.problem(401), "totp_required", "which forgets no failure");
+    assert_eq!(
+        ada.post("/api/v2/me/totp/disable", json!({ "code": "12345x" })).await.problem(422),
+        "bad_code"
+    );
+    assert_eq!(login(&server, Some(&code(&secret, 1))).await.problem(423), "locked");
+}
+
+#[tokio::test]
+async fn the_secret_is_nowhere_on_disk_in_clear() {
+    let server = Server::start().await;
+    let ada = server.person(ADMIN, &[]).await;
+    let (secret, codes) = set_up(&ada).await;
+    for entry in std::fs::read_dir(server.data()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(!text.contains(&secret) && codes.iter().all(|code| !text.contains(code)));
+    }
+}
