@@ -36,6 +36,14 @@ chaos *arguments:
 bench *arguments:
     bench/run {{arguments}}
 
+# Makes a tarball of a release build, with a bill of materials and checksums, in target/release-files.
+release *arguments:
+    scripts/release {{arguments}}
+
+# Lints the Dockerfile and runs its steps in a chroot, without a container engine.
+image-check:
+    scripts/image check {{CARGO_TARGET_DIR}}/debug/soma
+
 fmt:
     cargo fmt --all
 

@@ -5,6 +5,7 @@ mod approvals;
 mod audit;
 mod chat;
 mod check;
+mod completions;
 mod demo;
 mod describe;
 mod dev;
@@ -67,6 +68,8 @@ pub enum Command {
     Keygen,
     /// Say for each finding of the audit whether this install is free of it.
     Check(check::Arguments),
+    /// Print what a shell needs to complete commands and options.
+    Completions(completions::Arguments),
     /// List every setting: name, kind, whether it is required and set, and what it means.
     Registry,
     /// Print the OpenAPI document.
@@ -94,6 +97,7 @@ pub async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Audit(audit) => audit::run(audit).await,
         Command::Keygen => Ok(keygen::run()),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Completions(arguments) => Ok(completions::run(&arguments)),
         Command::Registry => describe::registry(),
         Command::Openapi => describe::openapi(),
         Command::Domains => Ok(describe::domains()),

@@ -203,3 +203,21 @@ fn the_policys_own_tests_pass_and_it_answers_at_the_command_line() {
     let domains = run_in(folder.path(), &settings, &["domains"]);
     assert_eq!(text(&domains.stdout).lines().count(), domains::DOMAINS.len());
 }
+
+#[test]
+fn a_shell_is_told_the_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run_in(folder.path(), &good_settings(folder.path()), &["completions", shell]);
+        let script = text(&output.stdout);
+        assert!(output.status.success() && script.contains("keygen"), "{shell}: {script}");
+        if shell == "bash" {
+            let checked = std::process::Command::new("bash").args(["-n", "-c", &script]).status();
+            assert!(checked.unwrap().success());
+        }
+    }
+    assert_eq!(
+        run_in(folder.path(), &good_settings(folder.path()), &["completions", "csh"]).status.code(),
+        Some(2)
+    );
+}
