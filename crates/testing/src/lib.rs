@@ -1,5 +1,6 @@
-//! Stand-ins for the world outside, for tests, benchmarks and `soma demo`: a model server that follows a script,
-//! a ledger of effects that counts what really happened, and a mail server.
+//! Stand-ins for the world outside, for tests, benchmarks and `soma demo`: a model server that follows a script, an
+//! identity provider that signs whatever a test wants, a mail server, and a ledger of effects that counts what really
+//! happened.
 //!
 //! They are real servers on loopback with a thread of their own, so that they outlive whatever a test kills.
 //! These know neither the database nor the domains; only [`contract`], what every workflow engine promises, and
@@ -13,10 +14,12 @@
 pub mod chaos;
 pub mod contract;
 pub mod effects;
+pub mod identity_provider;
 pub mod mail_server;
 pub mod model_server;
 mod server;
 
 pub use effects::EffectLedger;
+pub use identity_provider::IdentityProvider;
 pub use mail_server::MailServer;
 pub use model_server::{Answer, ParsedRequest, Script, ScriptedModel};
