@@ -28,6 +28,8 @@ pub struct Caller {
 pub enum Credential {
     /// `Authorization: Bearer soma_...`
     ApiKey(ApiKeyId),
+    /// `Authorization: Bearer ...` with an access token of the identity provider.
+    AccessToken,
     /// The cookie of somebody who signed in.
     Session(SessionId),
     /// None: a run acts with the rights of whoever started it.

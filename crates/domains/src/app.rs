@@ -35,10 +35,12 @@ pub enum BuildError {
     Policy(#[from] policy::LoadError),
     #[error("the database can't be made at {0}: {1}")]
     Folder(PathBuf, std::io::Error),
-    #[error("the model's address can't be called: {0}")]
+    #[error("an address of the configuration can't be called: {0}")]
     Egress(#[from] platform::egress::Error),
     #[error(transparent)]
     Mail(#[from] platform::mail::Error),
+    #[error("SA01_OIDC_GROUP_ROLES names `{0}`, which is no role that a tenant can give")]
+    GroupRole(String),
     #[error("the database's schema is not up to date: run `soma migrate` (missing: {0})")]
     Schema(String),
 }
@@ -76,6 +78,8 @@ pub struct App {
     pub(crate) passwords: identity::Passwords,
     pub(crate) addresses: identity::Addresses,
     pub(crate) mail: identity::Mail,
+    /// Where people may sign in beside here.
+    pub(crate) oidc: Option<identity::Provider>,
     engine: OnceLock<Arc<dyn WorkflowEngine>>,
 }
 
@@ -90,15 +94,21 @@ impl App {
         };
         let mailer = config.sign_in.mail.as_ref().map(Mailer::new).transpose()?;
         let egress = Egress::new(config.egress.clone());
+        let policy = tools::load_policy()?;
+        let oidc = match config.oidc.clone() {
+            Some(oidc) => Some(identity::Provider::for_app(oidc, &egress, policy.catalogue())?),
+            None => None,
+        };
         let tools = tools::Tools::start(&config, &egress, sandbox);
         Ok(Arc::new(Self {
             ledger: Ledger::new(database.clone()),
             hub: Hub::new(look_again),
-            policy: tools::load_policy()?,
+            policy,
             sessions: identity::Sessions::default(),
             passwords: identity::Passwords::default(),
             addresses: identity::Addresses::default(),
             mail: identity::Mail::new(mailer),
+            oidc,
             engine: OnceLock::new(),
             egress,
             metrics,

@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use platform::{database::Error as StoreError, http::Problem};
 
+use super::oidc::ProviderError;
 use crate::{authority::Denied, tenants};
 
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,16 @@ pub enum Error {
     Busy,
     #[error("This link was used, has ended, or never was: ask for a new one.")]
     LinkEnded,
+    #[error("This sign-in has ended, or was begun in another browser: begin it again.")]
+    SignInEnded,
+    #[error("The identity provider did not sign you in ({0}): try again, or ask whoever runs it.")]
+    NotSignedIn(&'static str),
+    #[error(
+        "The identity provider has not verified your e-mail address: verify it there, then sign in again."
+    )]
+    EmailNotVerified,
+    #[error("{0}")]
+    Provider(#[from] ProviderError),
     #[error("{1}")]
     Conflict(&'static str, &'static str),
     #[error("Only its own user replaces a key, or for a service account whoever could give it its roles.")]
@@ -63,6 +74,10 @@ impl From<Error> for Problem {
             }
             Error::Busy => Self::unavailable("busy", text),
             Error::LinkEnded => new(StatusCode::GONE, "link_ended"),
+            Error::SignInEnded => new(StatusCode::BAD_REQUEST, "sign_in_ended"),
+            Error::NotSignedIn(_) => new(StatusCode::FORBIDDEN, "not_signed_in"),
+            Error::EmailNotVerified => new(StatusCode::FORBIDDEN, "email_not_verified"),
+            Error::Provider(error) => error.into(),
             Error::Conflict(code, _) => Self::conflict(code, text),
             Error::NotOwn => new(StatusCode::FORBIDDEN, "not_own"),
             Error::SessionRequired => new(StatusCode::FORBIDDEN, "session_required"),

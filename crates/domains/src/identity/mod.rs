@@ -14,6 +14,7 @@ mod keys;
 mod links;
 mod mail;
 mod me;
+mod oidc;
 mod passwords;
 mod sessions;
 mod sign_in;
@@ -32,6 +33,7 @@ pub use error::Error;
 pub use keys::{NewKey, create_key_for_email, issue_key};
 pub use links::{NewLink, issue_link_for_email};
 pub(crate) use mail::Mail;
+pub use oidc::Provider;
 pub(crate) use passwords::Passwords;
 pub use users::{create_admin, ensure_user};
 pub(crate) use users::{email_of, is_member};
@@ -55,6 +57,7 @@ pub(crate) const DOMAIN: Domain = Domain {
 fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .merge(sign_in::routes())
+        .merge(oidc::routes())
         .merge(links::routes())
         .merge(me::routes())
         .merge(users::routes())

@@ -7,7 +7,7 @@ mod store;
 
 pub(crate) use giving::{NotGiveable, forget_in, giveable, is_platforms, may_give};
 pub use service::{PLATFORM_ADMIN, Rights, TENANT_OWNER};
-pub(crate) use service::{assign_in, rights_of};
+pub(crate) use service::{assign_in, rights_of, roles_named, set_roles_of_groups_in};
 
 use crate::Domain;
 

@@ -7,6 +7,7 @@ use contracts::{
 use platform::{
     database::{Error as StoreError, Sql, Tx},
     durable::unix_ms,
+    policy::Catalogue,
 };
 use serde_json::json;
 
@@ -68,9 +69,36 @@ pub(crate) async fn assign_in(
     store::insert(tx, &scope, user, role, unix_ms()).await
 }
 
+/// Makes these the roles that a user has in a tenant by their groups at the identity provider, within a change of another
+/// domain. What was given by hand stays. Answers what was given and withdrawn, each sorted.
+pub(crate) async fn set_roles_of_groups_in(
+    tx: &Tx,
+    tenant: TenantId,
+    user: UserId,
+    roles: &[String],
+) -> Result<(Vec<String>, Vec<String>), StoreError> {
+    let scope = tenant.to_string();
+    let before = store::of_groups(tx, &scope, user).await?;
+    for role in before.iter().filter(|role| !roles.contains(role)) {
+        store::delete_of_group(tx, &scope, user, role).await?;
+    }
+    for role in roles {
+        store::insert_of_group(tx, &scope, user, role, unix_ms()).await?;
+    }
+    let after = store::of_groups(tx, &scope, user).await?;
+    let only_in = |these: &[String], those: &[String]| {
+        these.iter().filter(|role| !those.contains(role)).cloned().collect::<Vec<_>>()
+    };
+    Ok((only_in(&after, &before), only_in(&before, &after)))
+}
+
 /// The roles that a name stands for: itself, or those behind `owner`, `admin`, `member`, `viewer`. Empty: no such name.
 pub(super) fn permission_roles(app: &App, name: &str) -> Vec<String> {
-    let catalogue = app.policy.catalogue();
+    roles_named(app.policy.catalogue(), name)
+}
+
+/// The same, of a catalogue.
+pub(crate) fn roles_named(catalogue: &Catalogue, name: &str) -> Vec<String> {
     if let Some(roles) = catalogue.tenant_roles.get(name) {
         return roles.clone();
     }

@@ -53,6 +53,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
             "CREATE INDEX role_assignments_scope ON role_assignments (scope, role)",
         ],
     },
+    Migration {
+        name: "permissions_0003_roles_of_groups",
+        // `groups`: by the person's groups at the identity provider, and withdrawn with them; else `hand`.
+        statements: &["ALTER TABLE role_assignments ADD COLUMN given_by TEXT NOT NULL DEFAULT 'hand'"],
+    },
 ];
 
 /// The grants of a user in a tenant and on the platform that have not ended, oldest first.
@@ -121,10 +126,47 @@ pub(super) async fn of_tenant(connection: &impl Sql, tenant: TenantId) -> Result
 pub(super) async fn insert(tx: &Tx, scope: &str, user: UserId, role: &str, now: i64) -> Result<(), Error> {
     tx.run(
         "INSERT INTO role_assignments (scope, user_id, role, created_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (user_id, scope, role) DO UPDATE SET given_by = 'hand'",
+        params![scope, user, role, now],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The roles that a user has by their groups, sorted.
+pub(super) async fn of_groups(
+    connection: &impl Sql,
+    scope: &str,
+    user: UserId,
+) -> Result<Vec<String>, Error> {
+    let sql = "SELECT role FROM role_assignments
+               WHERE user_id = $1 AND scope = $2 AND given_by = 'groups' ORDER BY role";
+    let rows = connection.all(sql, params![user, scope]).await?;
+    rows.iter().map(|row| row.text("role")).collect()
+}
+
+/// Gives a role by a group; one that was given by hand stays so.
+pub(super) async fn insert_of_group(
+    tx: &Tx,
+    scope: &str,
+    user: UserId,
+    role: &str,
+    now: i64,
+) -> Result<(), Error> {
+    tx.run(
+        "INSERT INTO role_assignments (scope, user_id, role, created_at, given_by) VALUES ($1, $2, $3, $4, 'groups')
          ON CONFLICT (user_id, scope, role) DO NOTHING",
         params![scope, user, role, now],
     )
     .await?;
+    Ok(())
+}
+
+/// Withdraws a role that was given by a group.
+pub(super) async fn delete_of_group(tx: &Tx, scope: &str, user: UserId, role: &str) -> Result<(), Error> {
+    let sql = "DELETE FROM role_assignments
+               WHERE scope = $1 AND user_id = $2 AND role = $3 AND given_by = 'groups'";
+    tx.run(sql, params![scope, user, role]).await?;
     Ok(())
 }
 

@@ -4,10 +4,10 @@ mod api;
 mod service;
 mod store;
 
-pub(crate) use service::name_of;
 pub use service::{
     DEFAULT_SLUG, Error, NewTenant, TenantName, create, default_tenant, ensure_default, slugs,
 };
+pub(crate) use service::{by_slug, name_of};
 
 use crate::Domain;
 

@@ -66,6 +66,11 @@ pub async fn ensure_default(database: &Database) -> Result<TenantId, StoreError>
     }
 }
 
+/// The tenant of a slug that the operator configured. Asks no policy.
+pub(crate) async fn by_slug(connection: &impl Sql, slug: &str) -> Result<TenantId, Error> {
+    Ok(store::by_slug(connection, slug).await?.ok_or(Error::NotFound)?.id)
+}
+
 pub async fn default_tenant(database: &Database) -> Result<TenantId, Error> {
     Ok(store::by_slug(database.read(), DEFAULT_SLUG).await?.ok_or(Error::NotFound)?.id)
 }

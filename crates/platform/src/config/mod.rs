@@ -5,6 +5,7 @@
 
 mod dotenv;
 mod gateway;
+mod oidc;
 mod read;
 mod registry;
 mod sign_in;
@@ -17,6 +18,7 @@ use secrecy::SecretString;
 use url::Url;
 
 pub use gateway::{ConnectionLimits, Gateway, RateLimits, TlsFiles};
+pub use oidc::{Algorithm, Oidc};
 pub use read::{Fault, Faults};
 pub use registry::{Kind, SETTINGS, Setting};
 pub use sign_in::{Mail, SignIn};
@@ -109,6 +111,8 @@ pub struct Config {
     pub model: Model,
     pub workflows: Workflows,
     pub egress: AllowList,
+    /// The identity provider that people may sign in at.
+    pub oidc: Option<Oidc>,
     /// How long a tool call waits for a person's approval.
     pub approval_expiry_ms: i64,
     pub sign_in: SignIn,

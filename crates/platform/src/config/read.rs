@@ -47,7 +47,7 @@ pub(super) struct Reader<'a> {
 }
 
 pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
-    let mut reader = Reader { source, faults: Vec::new() };
+    let mut reader = Reader::new(source);
     let keys = reader.keys();
     let database = reader.database();
     for (name, engine) in [
@@ -73,6 +73,7 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
             None
         }
     };
+    let oidc = reader.oidc();
     let log = reader.text("SA01_LOG").unwrap_or_default();
     let approval_expiry_ms = reader
         .parsed::<u32>("SA01_APPROVAL_EXPIRY", "expected a whole number of seconds")
@@ -90,6 +91,7 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
             workflows: workflows?,
             egress: egress?,
             sign_in: sign_in?,
+            oidc,
             approval_expiry_ms,
             log,
         })
@@ -100,7 +102,18 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
     }
 }
 
+impl<'a> Reader<'a> {
+    pub(super) fn new(source: &'a dyn Source) -> Self {
+        Self { source, faults: Vec::new() }
+    }
+}
+
 impl Reader<'_> {
+    #[cfg(test)]
+    pub(super) fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+
     pub(super) fn fault(&mut self, name: &str, problem: impl Into<String>) {
         self.faults.push(Fault::new(name, problem));
     }

@@ -10,20 +10,24 @@ const TOKEN_CHARS: usize = 43;
 
 /// The one token that the request carries. Two different ones are none: one of them was put there by somebody else.
 pub(super) fn token(headers: &HeaderMap) -> Option<&str> {
-    let mut tokens = values(headers).filter(|value| looks_like_a_token(value));
+    let mut tokens = values(headers, NAME).filter(|value| looks_like_a_token(value));
     let first = tokens.next()?;
     tokens.all(|other| other == first).then_some(first)
 }
 
 /// Whether there is such a cookie at all, however bad.
 pub(super) fn is_there(headers: &HeaderMap) -> bool {
-    values(headers).next().is_some()
+    values(headers, NAME).next().is_some()
 }
 
-fn values(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+/// The values of a cookie of this name.
+pub(in crate::identity) fn values<'a>(
+    headers: &'a HeaderMap,
+    wanted: &'static str,
+) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
     let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.filter(|(name, _)| *name == NAME).map(|(_, value)| value)
+    pairs.filter(move |(name, _)| *name == wanted).map(|(_, value)| value)
 }
 
 fn looks_like_a_token(text: &str) -> bool {

@@ -20,11 +20,11 @@ use contracts::{Caller, Credential, SessionId, TenantId, UserId};
 use platform::{database::Error as StoreError, durable::unix_ms, http::Problem};
 
 pub use client::Client;
-pub(super) use cookie::{clear as clear_cookie, session as session_cookie};
+pub(super) use cookie::{clear as clear_cookie, session as session_cookie, values as cookie_values};
 pub use remembered::Sessions;
 
 use super::{
-    impersonation, keys, sessions,
+    impersonation, keys, oidc, sessions,
     store::{keys as key_rows, sessions as session_rows},
 };
 use crate::{App, permissions};
@@ -66,9 +66,13 @@ pub async fn require_caller(
 
 async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
     if let Some(header) = headers.get(header::AUTHORIZATION) {
-        let key = header.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
-        let key = key.filter(|key| keys::looks_like_a_key(key)).ok_or_else(Problem::unauthenticated)?;
-        return by_key(app, keys::hash_of(&app.config, key)).await;
+        let shown = header.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
+        let shown = shown.ok_or_else(Problem::unauthenticated)?;
+        return match &app.oidc {
+            _ if keys::looks_like_a_key(shown) => by_key(app, keys::hash_of(&app.config, shown)).await,
+            Some(provider) => by_access_token(app, provider, shown).await,
+            None => Err(Problem::unauthenticated()),
+        };
     }
     let found = by_cookie(app, headers).await?;
     found.ok_or_else(Problem::unauthenticated)
@@ -118,6 +122,23 @@ pub(super) async fn of_session(
         credential: Credential::Session(id),
         impersonator,
     })
+}
+
+/// By an access token of the identity provider, for somebody who has signed in here before.
+async fn by_access_token(app: &App, provider: &oidc::Provider, token: &str) -> Result<Caller, Problem> {
+    let hash = app.config.keys.mac("access_token", token);
+    let generation = match app.sessions.get(&hash) {
+        Ok(caller) => return Ok(caller),
+        Err(generation) => generation,
+    };
+    let (user, tenant, ends_at) = oidc::bearer(app, provider, token).await?;
+    let caller = Caller {
+        expires_at: Some(ends_at),
+        credential: Credential::AccessToken,
+        ..of_session(app, SessionId::new(), user, tenant, None).await?
+    };
+    app.sessions.put(generation, hash, caller.clone());
+    Ok(caller)
 }
 
 async fn by_key(app: &App, hash: String) -> Result<Caller, Problem> {

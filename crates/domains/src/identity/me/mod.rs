@@ -38,7 +38,7 @@ pub struct Me {
     pub scopes: Vec<String>,
     /// The actions that the policy allows you now, where nothing about the single thing forbids it.
     pub permissions: Vec<String>,
-    /// `api_key` or `session`.
+    /// `api_key`, `access_token` or `session`.
     pub credential: &'static str,
     /// Who really acts, when an administrator acts as you.
     pub impersonator: Option<Impersonator>,
@@ -75,6 +75,7 @@ pub(super) async fn of(app: &App, caller: &Caller) -> Result<Me, Error> {
         permissions: allowed(app, caller).await,
         credential: match caller.credential {
             Credential::ApiKey(_) => "api_key",
+            Credential::AccessToken => "access_token",
             Credential::Session(_) | Credential::Run(_) => "session",
         },
         impersonator,

@@ -28,6 +28,7 @@ const USE_NOTED_EVERY_MS: i64 = 60_000;
 pub enum How {
     Password,
     Link,
+    Oidc,
     Impersonation,
 }
 
@@ -36,6 +37,7 @@ impl How {
         match self {
             Self::Password => "password",
             Self::Link => "link",
+            Self::Oidc => "oidc",
             Self::Impersonation => "impersonation",
         }
     }
@@ -63,7 +65,7 @@ pub struct SessionInfo {
 pub(super) fn of(caller: &Caller) -> Result<SessionId, Error> {
     match caller.credential {
         Credential::Session(id) => Ok(id),
-        Credential::ApiKey(_) | Credential::Run(_) => Err(Error::SessionRequired),
+        Credential::ApiKey(_) | Credential::AccessToken | Credential::Run(_) => Err(Error::SessionRequired),
     }
 }
 
@@ -86,6 +88,12 @@ impl Opening {
 
     pub(super) fn cookie(&self) -> HeaderValue {
         self.cookie.clone()
+    }
+
+    /// The same for another user: one who is known only within the change.
+    pub(super) fn for_user(mut self, user: UserId) -> Self {
+        self.row.user = user;
+        self
     }
 
     /// Makes it one in which somebody acts as its user, for a while.

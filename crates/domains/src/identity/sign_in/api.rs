@@ -56,7 +56,8 @@ pub struct Login {
     extensions(("x-soma-action" = json!("public"))),
     responses((status = 200, body = Methods)))]
 async fn methods(State(app): State<Arc<App>>) -> Json<Methods> {
-    Json(Methods { password: true, oidc: None, mail: app.mail.sends() })
+    let oidc = app.oidc.as_ref().map(|provider| Provider { name: provider.name().to_owned() });
+    Json(Methods { password: true, oidc, mail: app.mail.sends() })
 }
 
 /// Signs in with a password. The answer sets the cookie `session_id`.

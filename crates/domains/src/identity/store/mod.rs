@@ -3,6 +3,7 @@
 pub(super) mod attempts;
 pub(super) mod keys;
 pub(super) mod links;
+pub(super) mod oidc;
 pub(super) mod sessions;
 pub(super) mod totp;
 pub(super) mod users;
@@ -106,6 +107,33 @@ pub(super) const MIGRATIONS: &[Migration] = &[
                 hash TEXT NOT NULL,
                 PRIMARY KEY (user_id, hash)
             )",
+        ],
+    },
+    Migration {
+        name: "identity_0003_oidc",
+        statements: &[
+            // Who somebody of an identity provider is here.
+            "CREATE TABLE external_identities (
+                issuer TEXT NOT NULL,
+                subject TEXT NOT NULL,
+                user_id TEXT NOT NULL,
+                created_at BIGINT NOT NULL,
+                PRIMARY KEY (issuer, subject)
+            )",
+            "CREATE INDEX external_identities_user ON external_identities (user_id)",
+            // Sign-ins at a provider that have come back: none does so twice.
+            "CREATE TABLE oidc_states (
+                hash TEXT PRIMARY KEY,
+                expires_at BIGINT NOT NULL
+            )",
+            "CREATE INDEX oidc_states_expiry ON oidc_states (expires_at)",
+            // Of a session that was begun at a provider: whose stay there it follows, and the sealed ID token.
+            "ALTER TABLE sessions ADD COLUMN provider_issuer TEXT",
+            "ALTER TABLE sessions ADD COLUMN provider_subject TEXT",
+            "ALTER TABLE sessions ADD COLUMN provider_session TEXT",
+            "ALTER TABLE sessions ADD COLUMN provider_token TEXT",
+            "CREATE INDEX sessions_provider ON sessions (provider_issuer, provider_subject)",
+            "CREATE INDEX sessions_provider_session ON sessions (provider_issuer, provider_session)",
         ],
     },
 ];

@@ -126,6 +126,11 @@ impl Api {
         Self { key: None, cookie: cookie.map(str::to_owned), ..self.clone() }
     }
 
+    /// A browser that has this cookie of a session.
+    pub fn with_session(&self, token: &str) -> Self {
+        Self { key: None, cookie: Some(format!("session_id={token}")), ..self.clone() }
+    }
+
     /// `session_id=...`, as this browser sends it.
     #[track_caller]
     pub fn cookie(&self) -> &str {

@@ -1,9 +1,11 @@
 //! `soma` as a process: an install of its own for every test, made once and copied.
 
 mod api;
+mod browser;
 mod people;
 
 pub use api::{Api, Reply, Turn};
+pub use browser::{Browser, Page, parameter};
 pub use people::PASSWORD;
 
 use std::{
