@@ -6,7 +6,7 @@ use axum::Router;
 use platform::database::Migration;
 use utoipa::openapi::{
     InfoBuilder, OpenApi, OpenApiBuilder,
-    security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
+    security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
 };
 use utoipa_axum::router::OpenApiRouter;
 
@@ -130,9 +130,14 @@ fn document() -> OpenApi {
         .build();
     let mut openapi = OpenApiBuilder::new()
         .info(info)
-        .security(Some([SecurityRequirement::new("api_key", Vec::<String>::new())]))
+        .security(Some(
+            ["api_key", "session"].map(|name| SecurityRequirement::new(name, Vec::<String>::new())),
+        ))
         .build();
-    let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-    openapi.components.get_or_insert_default().add_security_scheme("api_key", scheme);
+    let components = openapi.components.get_or_insert_default();
+    let key = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    components.add_security_scheme("api_key", key);
+    let cookie = ApiKey::Cookie(ApiKeyValue::new("session_id"));
+    components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
     openapi
 }

@@ -62,6 +62,7 @@ impl Mailer {
             .from(self.from.clone())
             .to(to)
             .subject(letter.subject)
+            .message_id(Some(format!("<{}@{}>", uuid::Uuid::now_v7(), self.from.email.domain())))
             .header(ContentType::TEXT_PLAIN)
             .body(letter.text.expose_secret().to_owned())
             .map_err(|error| Error::Letter(error.to_string()))?;

@@ -24,6 +24,29 @@ pub struct Letter {
     pub text: String,
 }
 
+impl Letter {
+    /// Headers and body as they are read: what quoted-printable (RFC 2045) breaks and escapes is whole again.
+    #[must_use]
+    pub fn plain(&self) -> String {
+        if !self.text.contains("Content-Transfer-Encoding: quoted-printable") {
+            return self.text.clone();
+        }
+        let joined = self.text.replace("=\n", "");
+        let mut pieces = joined.split('=');
+        let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+        for piece in pieces {
+            match piece.get(..2).and_then(|code| u8::from_str_radix(code, 16).ok()) {
+                Some(byte) => {
+                    bytes.push(byte);
+                    bytes.extend_from_slice(&piece.as_bytes()[2..]);
+                }
+                None => bytes.extend(format!("={piece}").bytes()),
+            }
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
 #[derive(Debug, Default)]
 struct Kept {
     letters: Mutex<Vec<Letter>>,

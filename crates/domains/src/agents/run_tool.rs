@@ -138,7 +138,7 @@ async fn decide(app: &App, run: &Run, call: &ToolCall) -> Result<(Request, Decis
         scopes,
         expires_at: None,
         credential: Credential::Run(run.id),
-        impersonator: None,
+        impersonator: run.impersonator,
     };
     let request = Request::new(&caller, "tool:execute", Resource::new("tool", &call.tool).of_agent(agent.id))
         .with_context(json!({ "agent_tools": agent.tools, "agent_tools_ask": agent.tools_ask }));

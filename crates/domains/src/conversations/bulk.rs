@@ -70,6 +70,7 @@ pub(crate) async fn add(tx: &Tx, made_up: MadeUp) -> Result<(), Error> {
             conversation: id,
             agent,
             user,
+            impersonator: None,
             scopes: vec!["*".to_owned()],
             message: question.id,
             state: RunState::Running,

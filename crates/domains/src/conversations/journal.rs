@@ -90,6 +90,8 @@ pub(crate) struct Run {
     pub parent: Option<RunId>,
     pub agent: AgentId,
     pub user: UserId,
+    /// Who really sent the message, where an administrator acted as the user.
+    pub impersonator: Option<UserId>,
     /// Scopes of the credential that sent the message.
     pub scopes: Vec<String>,
     pub message: MessageId,
@@ -113,6 +115,7 @@ pub(super) struct NewRun {
     pub conversation: ConversationId,
     pub agent: AgentId,
     pub user: UserId,
+    pub impersonator: Option<UserId>,
     pub scopes: Vec<String>,
     pub message: MessageId,
     pub state: RunState,

@@ -131,3 +131,49 @@ fn what_the_gateway_is_told_is_checked_by_name() {
     ];
     assert_eq!(faults(&good), Vec::<String>::new());
 }
+
+#[test]
+fn mail_goes_encrypted_or_not_beyond_this_machine_and_its_password_is_not_printed() {
+    let with = |url: &str, from: &str| faults(&[("SA01_SMTP_URL", url), ("SA01_MAIL_FROM", from)]);
+    let from = "Agents <agents@example.org>";
+    for good in [
+        "smtps://soma:canary@mail.example.org",
+        "smtp://soma:canary@mail.example.org?tls=required",
+        "smtp://127.0.0.1:2525",
+        "smtp://[::1]:2525",
+        "smtp://localhost",
+    ] {
+        assert_eq!(with(good, from), Vec::<String>::new(), "{good}");
+    }
+    for bad in [
+        "smtp://soma:canary@mail.example.org",
+        "smtp://soma:canary@mail.example.org?tls=opportunistic",
+        "http://soma:canary@mail.example.org",
+        "smtp://127.0.0.1.canary.org",
+        "canary",
+    ] {
+        let faults = with(bad, from);
+        assert_eq!(faults.len(), 1, "{bad}: {faults:?}");
+        assert!(faults[0].starts_with("SA01_SMTP_URL:") && !faults[0].contains("canary"), "{faults:?}");
+    }
+    for from in ["", "nobody", "a@b, c@d"] {
+        let faults = with("smtps://mail.example.org", from);
+        assert!(faults.len() == 1 && faults[0].starts_with("SA01_MAIL_FROM:"), "{from}: {faults:?}");
+    }
+}
+
+#[test]
+fn where_people_come_from_and_how_long_they_stay_is_checked() {
+    for (name, bad) in [
+        ("SA01_PUBLIC_URL", "agents.example.org"),
+        ("SA01_PUBLIC_URL", "ftp://agents.example.org"),
+        ("SA01_PUBLIC_URL", "https://user@agents.example.org"),
+        ("SA01_PUBLIC_URL", "https://agents.example.org/#x"),
+        ("SA01_SESSION_IDLE", "0"),
+        ("SA01_SESSION_MAX", "-1"),
+        ("SA01_SESSION_MAX", "soon"),
+    ] {
+        let faults = faults(&[(name, bad)]);
+        assert!(faults.len() == 1 && faults[0].starts_with(&format!("{name}:")), "{bad}: {faults:?}");
+    }
+}

@@ -62,7 +62,8 @@ impl Problem {
 
     #[must_use]
     pub fn unauthenticated() -> Self {
-        let detail = "Send an API key: `Authorization: Bearer KEY`. `soma apikey create` makes one.";
+        let detail =
+            "Sign in, or send an API key: `Authorization: Bearer KEY`. `soma apikey create` makes one.";
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
     }
 

@@ -176,7 +176,8 @@ async fn acting_as_somebody_is_for_the_platforms_administrators_and_marks_each_r
     let me = as_bob.get("/api/v2/me").await.expect(200);
     assert_eq!((&me["user_id"], &me["roles"]), (&json!(bob_id), &json!(["user"])));
     assert_eq!(me["impersonator"], json!({ "user_id": ada_id, "email": ADMIN }));
-    as_bob.conversation().await;
+    let conversation = as_bob.conversation().await;
+    as_bob.turn(&conversation, "[[tool timestamp]] [[say {result}]]").await;
     let listed = bob.get("/api/v2/me/sessions").await.expect(200);
     assert!(listed["items"].as_array().unwrap().iter().any(|session| session["impersonator_id"] == ada_id));
     for (method, path, body) in [
@@ -192,8 +193,11 @@ async fn acting_as_somebody_is_for_the_platforms_administrators_and_marks_each_r
     let audit = server.api().get("/api/v2/audit").await.expect(200);
     let entries = audit["items"].as_array().unwrap();
     let of = |action: &str| entries.iter().find(|entry| entry["action"] == action).expect("an entry").clone();
-    let done = of("conversation:create");
-    assert_eq!((&done["actor_id"], &done["impersonator_id"]), (&json!(bob_id), &json!(ada_id)));
+    for action in ["session:create", "conversation:create", "conversation:send_message", "tool:execute"] {
+        let done = of(action);
+        let both = (&done["actor_id"], &done["impersonator_id"]);
+        assert_eq!(both, (&json!(bob_id), &json!(ada_id)), "{action}");
+    }
     let began = of("platform:impersonate");
     assert_eq!((&began["actor_id"], &began["details"]["reason"]), (&json!(ada_id), &json!("ticket 7")));
 
@@ -327,9 +331,10 @@ async fn letters_bring_links_and_tell_nobody_who_has_an_account() {
     for (letter, password) in [(to(ADMIN), "another long password"), (to("bob@example.org"), PASSWORD)] {
         assert_eq!(letter.from, "agents@example.org");
         assert_eq!(letter.credentials.as_deref(), Some("AHNvbWEAY2FuYXJ5LW9mLW1haWw="));
-        let link = letter.text.lines().find(|line| line.starts_with("https://agents.example.org/base/link#"));
+        let text = letter.plain();
+        let link = text.lines().find(|line| line.starts_with("https://agents.example.org/base/link#"));
         let link = json!(link.expect("a link"));
-        assert_eq!(redeem(&server, &link, password).await.status, 200, "{}", letter.text);
+        assert_eq!(redeem(&server, &link, password).await.status, 200, "{text}");
     }
     mail.refuse();
     let invited =

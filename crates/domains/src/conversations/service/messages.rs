@@ -153,6 +153,7 @@ async fn submit(
         conversation: conversation.id,
         agent: agent.id,
         user: caller.user,
+        impersonator: caller.impersonator,
         scopes: caller.scopes.clone(),
         message: message.id,
         state: RunState::Queued,

@@ -2,7 +2,8 @@
 
 use platform::database::Migration;
 
-pub(in super::super) const MIGRATIONS: &[Migration] = &[CONVERSATIONS, BRANCHES, SHELVES, USAGE];
+pub(in super::super) const MIGRATIONS: &[Migration] =
+    &[CONVERSATIONS, BRANCHES, SHELVES, USAGE, IMPERSONATOR];
 
 const CONVERSATIONS: Migration = Migration {
     name: "conversations_0001_conversations",
@@ -106,6 +107,12 @@ const SHELVES: Migration = Migration {
              WHERE deleted_at IS NULL",
         "DROP INDEX conversations_tenant",
     ],
+};
+
+/// Who really sent a run's message, where an administrator acted as its user.
+const IMPERSONATOR: Migration = Migration {
+    name: "conversations_0009_impersonator",
+    statements: &["ALTER TABLE runs ADD COLUMN impersonator_id TEXT"],
 };
 
 /// What sums of runs are made by.

@@ -17,7 +17,7 @@ use super::{
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, tenant_id, conversation_id, parent_run_id, agent_id, user_id, scopes, message_id, state, code, ",
+            "SELECT id, tenant_id, conversation_id, parent_run_id, agent_id, user_id, impersonator_id, scopes, message_id, state, code, ",
             "error, input_tokens, output_tokens, cost_micros, context_cut, deadline, created_at, started_at, finished_at ",
             "FROM runs ",
             $rest
@@ -33,6 +33,7 @@ fn run(row: &Row) -> Result<Run, Error> {
         parent: row.parse_opt("parent_run_id")?,
         agent: row.parse("agent_id")?,
         user: row.parse("user_id")?,
+        impersonator: row.parse_opt("impersonator_id")?,
         scopes: row.json("scopes")?,
         message: row.parse("message_id")?,
         state: row.parse("state")?,
@@ -62,11 +63,12 @@ pub(in super::super) async fn insert(
     let started_at = (new.state == RunState::Running).then_some(new.created_at);
     tx.run(
         "INSERT INTO runs (id, tenant_id, conversation_id, parent_run_id, branch_id, position, agent_id, user_id, scopes,
-             message_id, state, deadline, created_at, started_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+             message_id, state, deadline, created_at, started_at, impersonator_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         params![
             new.id, new.tenant, new.conversation, parent.map(|run| run.to_string()), place.branch, place.position,
-            new.agent, new.user, scopes, new.message, new.state.as_str(), new.deadline, new.created_at, started_at
+            new.agent, new.user, scopes, new.message, new.state.as_str(), new.deadline, new.created_at, started_at,
+            new.impersonator.map(String::from)
         ],
     )
     .await?;
@@ -215,8 +217,8 @@ pub(in super::super) async fn finish(
         .one(
             "UPDATE runs SET state = $1, code = $2, error = $3, finished_at = $4
              WHERE id = $5 AND state IN ('queued', 'running', 'waiting', 'cancelling')
-             RETURNING id, tenant_id, conversation_id, parent_run_id, agent_id, user_id, scopes, message_id, state, code,
-                 error, input_tokens, output_tokens, cost_micros, context_cut, deadline, created_at, started_at,
+             RETURNING id, tenant_id, conversation_id, parent_run_id, agent_id, user_id, impersonator_id, scopes, message_id,
+                 state, code, error, input_tokens, output_tokens, cost_micros, context_cut, deadline, created_at, started_at,
                  finished_at",
             params![state.as_str(), problem.map(|(code, _)| code), problem.map(|(_, error)| error), now, id],
         )

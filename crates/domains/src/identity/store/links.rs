@@ -37,7 +37,9 @@ fn link(row: &Row) -> Result<Link, Error> {
     })
 }
 
+/// Adds a link, and takes away those whose time is over, of anyone.
 pub(in crate::identity) async fn insert(tx: &Tx, link: &Link, hash: &str) -> Result<(), Error> {
+    tx.run("DELETE FROM links WHERE expires_at <= $1", params![link.created_at]).await?;
     let roles = serde_json::to_string(&link.roles).map_err(|error| Error::Corrupt(error.to_string()))?;
     tx.run(
         "INSERT INTO links (id, hash, purpose, email, tenant_id, user_id, roles, created_by, created_at, expires_at)
