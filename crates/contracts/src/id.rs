@@ -82,6 +82,8 @@ id! {
     RunId,
     /// One call of a tool within a run.
     ToolCallId,
+    /// One call of a model by its name, outside any run.
+    ModelCallId,
 }
 
 #[cfg(test)]

@@ -11,6 +11,6 @@ pub mod policy;
 
 pub use caller::{Caller, Credential};
 pub use id::{
-    AgentId, ApiKeyId, ApprovalId, ConversationId, GrantId, LinkId, MessageId, RunId, SessionId, TenantId,
-    ToolCallId, UserId,
+    AgentId, ApiKeyId, ApprovalId, ConversationId, GrantId, LinkId, MessageId, ModelCallId, RunId, SessionId,
+    TenantId, ToolCallId, UserId,
 };

@@ -9,7 +9,7 @@ use std::{
 use contracts::{RunId, engine::WorkflowEngine, model::ChatModel};
 use futures::future::BoxFuture;
 use platform::{
-    config::{Config, WorkflowChoice},
+    config::{Config, ModelChoice, WorkflowChoice},
     database::{self, Database},
     durable::{Ledger, StepError, Worker},
     egress::Egress,
@@ -20,7 +20,7 @@ use platform::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{conversations, identity, tools};
+use crate::{conversations, identity, models, tools};
 
 /// How long a stream's reader waits for a wake when all writers are in this process.
 const LOOK_AGAIN_ALONE: Duration = Duration::from_secs(5);
@@ -70,6 +70,9 @@ pub struct App {
     pub policy: Policy,
     pub egress: Egress,
     pub model: Arc<dyn ChatModel>,
+    /// Absent where the model is embedded.
+    pub(crate) model_server: Option<models::PassThrough>,
+    pub calls: models::Calls,
     pub tools: tools::Tools,
     pub metrics: Option<Metrics>,
     /// Fires when the process is asked to stop: whatever a client holds open ends then, for another process to go on.
@@ -99,6 +102,10 @@ impl App {
             Some(oidc) => Some(identity::Provider::for_app(oidc, &egress, policy.catalogue())?),
             None => None,
         };
+        let model_server = match &config.model.choice {
+            ModelChoice::Server(base) => Some(models::PassThrough::new(&config.model, base, &egress)?),
+            ModelChoice::Embedded => None,
+        };
         let tools = tools::Tools::start(&config, &egress, sandbox);
         Ok(Arc::new(Self {
             ledger: Ledger::new(database.clone()),
@@ -114,6 +121,8 @@ impl App {
             metrics,
             stopping: CancellationToken::new(),
             model,
+            model_server,
+            calls: models::Calls::start(database.clone()),
             tools,
             database,
             config,

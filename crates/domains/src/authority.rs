@@ -39,6 +39,11 @@ impl Permit {
     }
 }
 
+/// Whether `caller` may do this: for what a list shows of many things. Nothing was attempted, so a no is not audited.
+pub async fn may(app: &App, caller: &Caller, action: &str, resource: Resource) -> bool {
+    app.policy.decide(&Request::new(caller, action, resource)).allowed()
+}
+
 /// Asks whether `caller` may do `action` to `resource`.
 pub async fn require(app: &App, caller: &Caller, action: &str, resource: Resource) -> Result<Permit, Denied> {
     let request = Request::new(caller, action, resource);

@@ -13,6 +13,7 @@ pub mod audit;
 pub mod conversations;
 pub mod identity;
 pub mod models;
+pub mod openai;
 pub mod operations;
 pub mod permissions;
 pub mod seed;
@@ -43,7 +44,8 @@ domains![
     approvals,
     audit,
     usage,
-    operations
+    operations,
+    openai
 ];
 
 /// Every migration of the platform and of the domains.

@@ -15,13 +15,14 @@ mod store;
 mod tests;
 mod turn;
 
+pub(crate) use api::Agent;
 pub use call_model::CallModel;
 pub use engine::EmbeddedTurns;
 pub use finish::Finish;
 pub(crate) use finish::settle;
 pub use run_tool::RunTool;
 pub use service::ensure_default;
-pub(crate) use service::{find, get};
+pub(crate) use service::{every, find, get};
 pub use turn::turn;
 
 use crate::Domain;

@@ -25,6 +25,8 @@ const DEFAULT_PROMPT: &str = include_str!("../../../../prompts/default.md");
 const DEFAULT_TOOLS: [&str; 6] =
     ["code_execute", "file_list", "file_read", "file_write", "http_fetch", "timestamp"];
 
+/// Agents in a list without pages.
+const LISTED_MAX: u32 = 1000;
 const SLUG_CHARS_MAX: usize = 64;
 const NAME_CHARS_MAX: usize = 200;
 const PROMPT_BYTES_MAX: usize = 64 * 1024;
@@ -62,6 +64,11 @@ pub(crate) async fn find(
         Ok(id) => get(connection, tenant, id).await,
         Err(_) => store::by_slug(connection, tenant, agent).await,
     }
+}
+
+/// A tenant's agents, at most so many as a list without pages can show.
+pub(crate) async fn every(connection: &impl Sql, tenant: TenantId) -> Result<Vec<Agent>, StoreError> {
+    store::page(connection, tenant, &PageRequest { limit: LISTED_MAX, after: None }).await
 }
 
 pub(crate) async fn get(

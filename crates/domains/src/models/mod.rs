@@ -2,12 +2,16 @@
 
 mod api;
 mod budget;
+mod calls;
 mod openai;
 mod store;
 
 pub use budget::Price;
 pub(crate) use budget::{Charge, OverBudget, open_account, reserve, settle, settle_open};
-pub use openai::OpenAiModel;
+pub use calls::{Calls, sweep};
+pub(crate) use calls::{NewCall, OpenCall};
+pub(crate) use openai::{Endpoint, NoAnswer};
+pub use openai::{OpenAiModel, PassThrough};
 
 #[cfg(test)]
 pub(crate) use budget::accounts_for_test;

@@ -111,7 +111,7 @@ macro_rules! param {
 param!(
     value: &str, String, Option<String>, Option<&str>, i64, Option<i64>;
     text: TenantId, UserId, ApiKeyId, SessionId, LinkId, GrantId, ApprovalId, AgentId, ConversationId, MessageId, RunId,
-        ToolCallId
+        ToolCallId, ModelCallId
 );
 
 impl Param for bool {

@@ -2,6 +2,7 @@
 //! is wrong.
 
 use axum::{
+    body::Bytes,
     extract::{FromRequest, Request},
     http::{StatusCode, header},
 };
@@ -11,8 +12,8 @@ use sha2::{Digest, Sha256};
 
 use super::{BODY_BYTES_MAX, Problem};
 
-/// How much of a body that is too large is read all the same.
-const READ_ON_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
+/// How many times its bound of a body that is too large is read all the same.
+const READ_ON: usize = 8;
 
 /// A request's body as `T`, and the hash of its bytes for `Idempotency-Key`.
 #[derive(Debug)]
@@ -25,15 +26,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        let json =
-            request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(
-                |value| value.split(';').next().is_some_and(|kind| kind.trim() == "application/json"),
-            );
-        if !json {
-            let detail = "Send the body as `Content-Type: application/json`.";
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail));
-        }
-        let bytes = read(request.into_body()).await?;
+        check_type(&request)?;
+        let bytes = read(request.into_body(), BODY_BYTES_MAX).await?;
         let text = std::str::from_utf8(&bytes)
             .map_err(|error| bad(format!("The body is no UTF-8 from byte {} on.", error.valid_up_to())))?;
         // serde_json stops at 128 levels, so a deep body can't exhaust the stack.
@@ -57,25 +51,56 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
+/// A body that says it is JSON, as its bytes, up to a bound of its own.
+#[derive(Debug)]
+pub struct RawJson<const BYTES_MAX: usize>(pub Bytes);
+
+impl<S: Send + Sync, const BYTES_MAX: usize> FromRequest<S> for RawJson<BYTES_MAX> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        check_type(&request)?;
+        Ok(Self(read(request.into_body(), BYTES_MAX).await?))
+    }
+}
+
+fn check_type(request: &Request) -> Result<(), Problem> {
+    let json =
+        request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(
+            |value| value.split(';').next().is_some_and(|kind| kind.trim() == "application/json"),
+        );
+    if json {
+        return Ok(());
+    }
+    let detail = "Send the body as `Content-Type: application/json`.";
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", detail))
+}
+
 /// Reads a body up to its bound. One that is larger is read on for a while and forgotten, since a client that still
 /// writes when the connection is closed never sees the answer.
-async fn read(body: axum::body::Body) -> Result<Vec<u8>, Problem> {
+async fn read(body: axum::body::Body, bytes_max: usize) -> Result<Bytes, Problem> {
     let mut pieces = body.into_data_stream();
-    let (mut bytes, mut length) = (Vec::new(), 0_usize);
+    // Nearly every body comes in one piece, which is then not copied.
+    let (mut first, mut bytes, mut length) = (Bytes::new(), Vec::new(), 0_usize);
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|_| bad("The body broke off.".into()))?;
         length += piece.len();
-        if length > READ_ON_BYTES_MAX {
+        if length > bytes_max.saturating_mul(READ_ON) {
             break;
         }
-        if length <= BODY_BYTES_MAX {
+        if first.is_empty() && bytes.is_empty() && length <= bytes_max {
+            first = piece;
+        } else if length <= bytes_max {
+            if bytes.is_empty() {
+                bytes.extend_from_slice(&first);
+            }
             bytes.extend_from_slice(&piece);
         }
     }
-    if length <= BODY_BYTES_MAX {
-        return Ok(bytes);
+    if length <= bytes_max {
+        return Ok(if bytes.is_empty() { first } else { bytes.into() });
     }
-    let detail = format!("The body is larger than {BODY_BYTES_MAX} bytes.");
+    let detail = format!("The body is larger than {bytes_max} bytes.");
     Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail))
 }
 

@@ -9,7 +9,7 @@ mod problem;
 mod query;
 mod timestamp;
 
-pub use body::Body;
+pub use body::{Body, RawJson};
 pub use client::{ClientAddress, TrustedProxies};
 pub use page::{Page, PageQuery, PageRequest, limit as page_limit};
 pub use path::Path;

@@ -130,6 +130,8 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
+        // For a layer outside that speaks another protocol's errors.
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
-use domains::{approvals, conversations};
+use domains::{approvals, conversations, models};
 use platform::{
     config::WorkflowChoice,
     durable::Lease,
@@ -46,6 +46,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let turns = Turns::attach(&app);
     conversations::resume(&app).await.map_err(Failure::failed)?;
     let sweep = tokio::spawn(conversations::sweep(Arc::clone(&app), stop.clone()));
+    let calls_sweep = tokio::spawn(models::sweep(Arc::clone(&app), stop.clone()));
     let approvals = tokio::spawn(approvals::sweep(Arc::clone(&app), stop.clone()));
 
     let listener = gateway::listen(listen)
@@ -58,8 +59,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     gateway.serve(listener, DRAIN).await;
 
     drop(sweep.await);
+    drop(calls_sweep.await);
     drop(approvals.await);
     turns.drain(DRAIN).await;
+    app.calls.flush().await;
     app.model.shut_down();
     drop(lease);
     Ok(ExitCode::SUCCESS)

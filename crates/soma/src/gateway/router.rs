@@ -9,7 +9,7 @@ use axum::{
     middleware,
     routing::get,
 };
-use domains::{App, DOMAINS, identity};
+use domains::{App, DOMAINS, identity, openai};
 use platform::http::Problem;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -41,6 +41,7 @@ pub fn router(app: Arc<App>) -> Result<Router, Failure> {
         .layer(CatchPanicLayer::custom(|_| {
             axum::response::IntoResponse::into_response(Problem::internal(&"a handler panicked"))
         }))
+        .layer(middleware::from_fn(openai::in_openais_shape))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID.clone()))
         .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
             let header = |name: &HeaderName| {

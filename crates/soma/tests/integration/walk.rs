@@ -86,6 +86,12 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("DELETE", "/api/v2/users/{id}/sessions", "user:update"),
     ("DELETE", "/api/v2/users/{id}/totp", "user:manage_mfa"),
     ("POST", "/api/v2/users/{id}/unlock", "user:update"),
+    ("POST", "/v1/chat/completions", "model:invoke"),
+    ("POST", "/v1/embeddings", "model:invoke"),
+    ("GET", "/v1/models", "model:read"),
+    ("GET", "/v1/models/agent/{agent}", "model:read"),
+    ("GET", "/v1/models/{model}", "model:read"),
+    ("POST", "/v1/responses", "model:invoke"),
     ("GET", "/health/live", "public"),
     ("GET", "/health/ready", "public"),
     ("GET", "/metrics", "infra:view"),
@@ -115,6 +121,10 @@ fn body_of(method: &str, path: &str) -> Option<Value> {
         ("POST", "/api/v2/conversations") => json!({ "agent": "default" }),
         ("POST", "/api/v2/conversations/{id}/messages") => json!({ "content": "hello" }),
         ("POST", "/api/v2/permissions/assignments") => json!({ "user_id": NOBODY, "role": "viewer" }),
+        ("POST", "/v1/chat/completions") => {
+            json!({ "model": "scripted", "messages": [{ "role": "user", "content": "hello" }] })
+        }
+        ("POST", "/v1/embeddings" | "/v1/responses") => json!({ "model": "scripted", "input": "hello" }),
         _ => return None,
     })
 }
@@ -204,7 +214,8 @@ async fn no_operation_but_the_public_few_answers_without_a_credential() {
                 assert!(reply.status < 500, "{method} {path}: {}", reply.body);
                 continue;
             }
-            assert_eq!(reply.problem(401), "unauthenticated", "{method} {path}");
+            let code = if path.starts_with("/v1/") { "invalid_api_key" } else { "unauthenticated" };
+            assert_eq!(reply.problem(401), code, "{method} {path}");
             assert_eq!(reply.headers["www-authenticate"], "Bearer", "{method} {path}");
         }
         let guarded = [
@@ -252,6 +263,10 @@ async fn a_user_without_a_role_may_only_ask_who_they_are_and_each_denial_is_in_t
             (&json!(action), &json!("deny"), &me["user_id"]),
             "{method} {path}: what is asked of the policy is what the document says"
         );
+        if path.starts_with("/v1/") {
+            assert_eq!(entry["reason"], reply.body["error"]["message"]);
+            continue;
+        }
         assert_eq!(
             (&entry["policy_revision"], &entry["reason"]),
             (&reply.body["policy_revision"], &reply.body["detail"])

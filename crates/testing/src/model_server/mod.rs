@@ -1,4 +1,5 @@
-//! A model server that follows a script: OpenAI's `/v1/chat/completions`, streamed or not, and `/v1/models`.
+//! A model server that follows a script: OpenAI's `/v1/chat/completions`, streamed or not, `/v1/embeddings` and
+//! `/v1/models`.
 //!
 //! It is as strict as the real one about what it is sent, counts what it sees, and fails in every way a real one
 //! does. `GET /stats` answers its counts to other processes, `POST /release` does what [`ScriptedModel::release`] does.
@@ -134,6 +135,7 @@ impl ScriptedModel {
         });
         let router = Router::new()
             .route("/v1/chat/completions", post(chat))
+            .route("/v1/embeddings", post(embeddings))
             .route("/v1/models", get(models))
             .route("/stats", get(stats))
             .route("/release", post(release))
@@ -290,6 +292,47 @@ async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
     let script = lock(&shared.script).clone();
     let answer = script.answer(&request);
     perform::perform(&shared, &request, answer, in_flight).await
+}
+
+#[derive(Deserialize)]
+struct EmbeddingsRequest {
+    model: String,
+    input: Input,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Input {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// A text's vector is its length and its first two characters.
+async fn embeddings(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    if let Err(response) = shared.admit(&headers) {
+        return *response;
+    }
+    let request: EmbeddingsRequest = match serde_json::from_slice(&body) {
+        Ok(request) => request,
+        Err(error) => return refusal(StatusCode::BAD_REQUEST, &error.to_string(), None),
+    };
+    let texts = match request.input {
+        Input::One(text) => vec![text],
+        Input::Many(texts) => texts,
+    };
+    let characters: usize = texts.iter().map(|text| text.chars().count()).sum();
+    let vector = |text: &String| {
+        let mut characters = text.chars().map(|character| f64::from(u32::from(character)));
+        [text.chars().count() as f64, characters.next().unwrap_or(0.0), characters.next().unwrap_or(0.0)]
+    };
+    let data: Vec<_> = texts
+        .iter()
+        .enumerate()
+        .map(|(index, text)| serde_json::json!({"object": "embedding", "index": index, "embedding": vector(text)}))
+        .collect();
+    let usage = serde_json::json!({"prompt_tokens": tokens(characters), "total_tokens": tokens(characters)});
+    Json(serde_json::json!({"object": "list", "model": request.model, "data": data, "usage": usage}))
+        .into_response()
 }
 
 async fn models(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {

@@ -3,28 +3,26 @@
 //! A call is tried again only while nothing of its answer has been streamed: after that, a second try would be a
 //! second answer. Several keys are taken in turn.
 
+mod pass;
+mod server;
 mod wire;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use contracts::model::{ChatEvent, ChatModel, ChatRequest, ModelError, ModelProfile};
 use eventsource_stream::Eventsource;
 use futures::{StreamExt, stream::BoxStream};
 use platform::{
     config::Model,
-    egress::{self, ClientOptions, Egress},
+    egress::{self, Egress},
 };
 use reqwest::StatusCode;
-use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub use pass::PassThrough;
+pub(crate) use pass::{Endpoint, NoAnswer};
+use server::Server;
+
 /// Tries of one call, each with the next key.
 const TRIES_MAX: usize = 3;
 const BACKOFF: Duration = Duration::from_millis(300);
@@ -39,31 +37,22 @@ pub struct OpenAiModel(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     profile: ModelProfile,
+    server: Server,
     endpoint: Url,
-    keys: Vec<SecretString>,
-    next_key: AtomicUsize,
-    client: reqwest::Client,
-    idle: Duration,
 }
 
 impl OpenAiModel {
     /// `base` ends before `/chat/completions`.
     pub fn new(model: &Model, base: &Url, egress: &Egress) -> Result<Self, egress::Error> {
-        let idle = Duration::from_millis(model.idle_timeout_ms);
-        let options = ClientOptions { connect_timeout: CONNECT_TIMEOUT, read_timeout: idle };
-        let mut endpoint = base.clone();
-        endpoint.set_path(&format!("{}/chat/completions", base.path().trim_end_matches('/')));
+        let server = Server::new(model, base, egress)?;
         Ok(Self(Arc::new(Inner {
             profile: ModelProfile {
                 name: model.name.clone(),
                 context_tokens: model.context_tokens,
                 tools: model.tools,
             },
-            client: egress.client_for(base, options)?,
-            endpoint,
-            keys: model.keys.clone(),
-            next_key: AtomicUsize::new(0),
-            idle,
+            endpoint: server.endpoint("chat/completions"),
+            server,
         })))
     }
 }
@@ -92,9 +81,9 @@ impl ChatModel for OpenAiModel {
             let mut answer = wire::Answer::default();
             let mut events = response.bytes_stream().eventsource();
             loop {
-                let event = match tokio::time::timeout(inner.idle, events.next()).await {
+                let event = match tokio::time::timeout(inner.server.idle, events.next()).await {
                     Err(_) => {
-                        yield Err(ModelError::Interrupted(format!("silent for {} s", inner.idle.as_secs())));
+                        yield Err(ModelError::Interrupted(format!("silent for {} s", inner.server.idle.as_secs())));
                         return;
                     }
                     Ok(None) => break,
@@ -144,25 +133,19 @@ impl Inner {
     }
 
     async fn send(&self, body: &serde_json::Value) -> Result<reqwest::Response, Unsent> {
-        let mut request = self.client.post(self.endpoint.clone()).json(body);
-        if !self.keys.is_empty() {
-            let turn = self.next_key.fetch_add(1, Ordering::Relaxed);
-            if let Some(key) = self.keys.get(turn % self.keys.len()) {
-                request = request.bearer_auth(key.expose_secret());
-            }
-        }
+        let request = self.server.post(&self.endpoint).json(body);
         // A server that took the request and says nothing may be at work on it: not asked twice.
         let silent = || {
-            let silent = format!("no answer within {} s", self.idle.as_secs());
+            let silent = format!("no answer within {} s", self.server.idle.as_secs());
             Err(Unsent::Final(ModelError::Unavailable(silent)))
         };
-        let response = match tokio::time::timeout(self.idle, request.send()).await {
+        let response = match tokio::time::timeout(self.server.idle, request.send()).await {
             Err(_) => return silent(),
             // The client's own timer for reads runs for as long, and may be the first.
             Ok(Err(error)) if error.is_timeout() && !error.is_connect() => return silent(),
             // reqwest's own text names the URL, which the log has no need of.
             Ok(Err(error)) => {
-                let error = ModelError::Unavailable(root_cause(&error));
+                let error = ModelError::Unavailable(server::root_cause(&error));
                 return Err(Unsent::Again(error, None));
             }
             Ok(Ok(response)) => response,
@@ -181,7 +164,7 @@ impl Inner {
             return Err(Unsent::Again(ModelError::Unavailable(text), wait));
         }
         // Another key may be a good one.
-        if status == StatusCode::UNAUTHORIZED && self.keys.len() > 1 {
+        if status == StatusCode::UNAUTHORIZED && self.server.has_several_keys() {
             return Err(Unsent::Again(ModelError::Refused(text), Some(Duration::ZERO)));
         }
         Err(Unsent::Final(ModelError::Refused(text)))
@@ -196,12 +179,4 @@ enum Unsent {
 fn retry_after(response: &reqwest::Response) -> Option<Duration> {
     let seconds = response.headers().get(reqwest::header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds))
-}
-
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

@@ -101,7 +101,7 @@ pub(super) const ACTIONS: &[&str] = &[
 ];
 
 /// What this program needs beyond them.
-pub(super) const ADDED_ACTIONS: &[&str] = &["model:read", "model:update"];
+pub(super) const ADDED_ACTIONS: &[&str] = &["model:read", "model:invoke", "model:update"];
 
 /// The roles with the design's mends (`user`, `tenant_manager`) and the grants of `model:...` after the others.
 pub(super) const ROLES: &[(&str, Scope, &[&str])] = &[
@@ -141,6 +141,7 @@ pub(super) const ROLES: &[(&str, Scope, &[&str])] = &[
             "file:*",
             "conversation:*",
             "model:read",
+            "model:invoke",
         ],
     ),
     (
@@ -162,6 +163,7 @@ pub(super) const ROLES: &[(&str, Scope, &[&str])] = &[
             "file:upload",
             "file:read",
             "model:read",
+            "model:invoke",
         ],
     ),
     (
@@ -180,6 +182,7 @@ pub(super) const ROLES: &[(&str, Scope, &[&str])] = &[
             "file:upload",
             "file:read",
             "model:read",
+            "model:invoke",
         ],
     ),
     (
@@ -197,6 +200,7 @@ pub(super) const ROLES: &[(&str, Scope, &[&str])] = &[
             "tool:execute",
             "conversation:update",
             "model:read",
+            "model:invoke",
         ],
     ),
     ("viewer", Scope::Tenant, &["agent:read", "conversation:read", "memory:read", "file:read", "model:read"]),

@@ -33,11 +33,18 @@ impl Reply {
         self.body
     }
 
-    /// The problem's code, after making sure that it is a problem of this status.
+    /// The problem's code, after making sure that it is a problem of this status; or an error of this status in
+    /// OpenAI's shape, its code.
     #[track_caller]
     pub fn problem(&self, status: u16) -> &str {
         assert_eq!(self.status, status, "{}", self.body);
         let kind = self.headers.get("content-type").and_then(|value| value.to_str().ok());
+        if let Some(error) = self.body["error"].as_object() {
+            assert_eq!(kind, Some("application/json"), "{}", self.body);
+            let fields: Vec<&str> = error.keys().map(String::as_str).collect();
+            assert_eq!(fields, ["code", "message", "param", "type"], "{}", self.body);
+            return error["code"].as_str().expect("a code");
+        }
         assert_eq!(kind, Some("application/problem+json"), "{}", self.body);
         assert_eq!(self.body["status"], status);
         self.body["code"].as_str().expect("a code")

@@ -12,6 +12,7 @@
 )]
 
 mod lists;
+mod passthrough;
 
 use std::{
     collections::BTreeMap,
@@ -300,6 +301,8 @@ async fn main() {
     }
     eprintln!("code_execute …");
     let code = code_execute(&api).await;
+    eprintln!("openai pass-through …");
+    let passthrough = passthrough::measure(&server.url, &api.key, &model.base_url()).await;
     let after = resident_mb(&server);
     drop(server);
     let lists = lists(&soma, &folder, &model).await;
@@ -314,6 +317,7 @@ async fn main() {
         "turns_with_one_tool": tool,
         "code_execute": code,
         "list_pages": lists,
+        "openai_passthrough": passthrough,
     });
     std::fs::remove_dir_all(&install.folder).expect("the folder goes");
     println!("{}", serde_json::to_string_pretty(&figures).expect("JSON"));

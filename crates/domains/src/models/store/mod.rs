@@ -1,4 +1,6 @@
-//! The SQL of budgets.
+//! The SQL of budgets; calls of a model by its name have a file of their own.
+
+pub(super) mod calls;
 
 use contracts::{RunId, TenantId, UserId};
 use platform::{
@@ -8,7 +10,9 @@ use platform::{
 
 use super::{api::Budget, budget::Charge};
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
+pub(super) const MIGRATIONS: &[Migration] = &[BUDGETS, calls::MIGRATION];
+
+const BUDGETS: Migration = Migration {
     name: "models_0001_budgets",
     statements: &[
         "CREATE TABLE budget_accounts (
@@ -31,7 +35,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration {
             PRIMARY KEY (run_id, ordinal, number)
         )",
     ],
-}];
+};
 
 pub(super) async fn insert_account(tx: &Tx, tenant: TenantId, scope: &str, id: &str) -> Result<(), Error> {
     tx.run(

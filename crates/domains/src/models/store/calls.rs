@@ -1,0 +1,116 @@
+//! The SQL of calls of a model by its name, and of the processes that make them.
+
+use contracts::{ModelCallId, TenantId, UserId, model::Usage};
+use platform::{
+    database::{Error, Migration, Sql, Tx},
+    params,
+};
+
+use super::super::calls::NewCall;
+
+pub(super) const MIGRATION: Migration = Migration {
+    name: "models_0002_calls",
+    statements: &[
+        "CREATE TABLE model_calls (
+            id TEXT PRIMARY KEY,
+            tenant_id TEXT NOT NULL,
+            user_id TEXT NOT NULL,
+            model TEXT NOT NULL,
+            process_id TEXT NOT NULL,
+            reserved_micros BIGINT NOT NULL,
+            settled_micros BIGINT,
+            input_tokens BIGINT NOT NULL DEFAULT 0,
+            output_tokens BIGINT NOT NULL DEFAULT 0,
+            created_at BIGINT NOT NULL,
+            ended_at BIGINT
+        )",
+        // Only open calls are looked for by process, and they are few.
+        "CREATE INDEX model_calls_open ON model_calls (process_id) WHERE settled_micros IS NULL",
+        "CREATE INDEX model_calls_tenant ON model_calls (tenant_id, created_at)",
+        "CREATE TABLE model_processes (
+            id TEXT PRIMARY KEY,
+            seen_at BIGINT NOT NULL
+        )",
+    ],
+};
+
+pub(in super::super) async fn insert(tx: &Tx, call: &NewCall, process: &str, now: i64) -> Result<(), Error> {
+    tx.run(
+        "INSERT INTO model_calls (id, tenant_id, user_id, model, process_id, reserved_micros, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        params![call.id, call.tenant, call.user, call.model.as_str(), process, call.amount, now],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Closes an open call; false when it was closed before.
+pub(in super::super) async fn close(
+    tx: &Tx,
+    id: ModelCallId,
+    cost: u64,
+    usage: Usage,
+    now: i64,
+) -> Result<bool, Error> {
+    let changed = tx
+        .run(
+            "UPDATE model_calls SET settled_micros = $1, input_tokens = $2, output_tokens = $3, ended_at = $4
+             WHERE id = $5 AND settled_micros IS NULL",
+            params![cost, usage.input_tokens, usage.output_tokens, now, id],
+        )
+        .await?;
+    Ok(changed == 1)
+}
+
+/// Says that a process is alive.
+pub(in super::super) async fn beat(tx: &Tx, process: &str, now: i64) -> Result<(), Error> {
+    tx.run(
+        "INSERT INTO model_processes (id, seen_at) VALUES ($1, $2)
+         ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at",
+        params![process, now],
+    )
+    .await?;
+    Ok(())
+}
+
+/// An open call of a process that is gone.
+pub(in super::super) struct Lost {
+    pub tenant: TenantId,
+    pub user: UserId,
+    pub reserved: u64,
+}
+
+/// Closes, each at all that was held for it, the open calls of other processes that were not seen since then, and
+/// forgets those processes.
+pub(in super::super) async fn close_lost(
+    tx: &Tx,
+    own: &str,
+    seen_since: i64,
+    now: i64,
+) -> Result<Vec<Lost>, Error> {
+    let rows = tx
+        .all(
+            "UPDATE model_calls SET settled_micros = reserved_micros, ended_at = $1
+             WHERE settled_micros IS NULL AND process_id <> $2
+               AND process_id NOT IN (SELECT id FROM model_processes WHERE seen_at >= $3)
+             RETURNING tenant_id, user_id, reserved_micros",
+            params![now, own, seen_since],
+        )
+        .await?;
+    tx.run("DELETE FROM model_processes WHERE seen_at < $1 AND id <> $2", params![seen_since, own]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Lost {
+                tenant: row.parse("tenant_id")?,
+                user: row.parse("user_id")?,
+                reserved: row.int("reserved_micros")?.unsigned_abs(),
+            })
+        })
+        .collect()
+}
+
+/// Whether another process left open calls.
+pub(in super::super) async fn others_are_open(connection: &impl Sql, own: &str) -> Result<bool, Error> {
+    let sql = "SELECT 1 AS one FROM model_calls WHERE settled_micros IS NULL AND process_id <> $1 LIMIT 1";
+    Ok(connection.one(sql, params![own]).await?.is_some())
+}
