@@ -68,6 +68,8 @@ pub struct ChatRequest {
     pub tools: Vec<ToolSpec>,
     pub output_tokens_max: u32,
     pub temperature: Option<f32>,
+    /// The form that the answer is to have, as OpenAI's `response_format`. A model that knows none leaves it aside.
+    pub response_format: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

@@ -65,6 +65,7 @@ fn question(text: &str, output_tokens_max: u32) -> ChatRequest {
         messages: vec![ChatMessage::text(Role::User, text)],
         tools: Vec::new(),
         output_tokens_max,
+        response_format: None,
         temperature: None,
     }
 }

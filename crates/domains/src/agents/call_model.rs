@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::{
     api::Agent,
     context,
+    form::Form,
     store::{self, ToolCall},
     turn::Reply,
 };
@@ -63,7 +64,10 @@ impl Step for CallModel {
         call.reserve(&app, &mut attempt).await?;
         let heard = call.listen(&app, &attempt).await;
         match heard {
-            Ok(answer) => call.record(&app, attempt, answer).await,
+            Ok(answer) => match call.fault(&answer) {
+                Some(fault) => Err(call.ask_again(&app, &attempt, &answer, fault).await?),
+                None => call.record(&app, attempt, answer).await,
+            },
             Err(failure) => Err(call.give_up(&attempt, failure).await?),
         }
     }
@@ -77,6 +81,10 @@ struct Call {
     model: String,
     request: ChatRequest,
     context_cut: bool,
+    /// Names of functions that the asker runs.
+    functions: Vec<String>,
+    one_call: bool,
+    form: Form,
     reserved: u64,
     price: Price,
     charge: Charge,
@@ -95,6 +103,7 @@ struct Answer {
     unsent: String,
     deltas: u64,
     stopped: bool,
+    cut: bool,
     complete: bool,
 }
 
@@ -114,12 +123,22 @@ impl Call {
         check_bounds(&run, &agent, number)?;
         let model = app.model.as_ref();
         let profile = model.profile();
+        let brief = journal::brief_of(app.database.read(), run.id).await?;
         let last = number + 1 >= agent.limits.steps_max;
-        let tools =
+        let mut tools =
             if profile.tools && !last { app.tools.get().await?.specs_of(&agent.tools) } else { Vec::new() };
+        let functions = brief.functions.iter().map(|function| function.name.clone()).collect();
+        tools.extend(brief.functions);
         let output_tokens_max = agent.limits.output_tokens_max.min(profile.context_tokens / OUTPUT_PART);
-        let transcript = journal::transcript(app.database.read(), &run).await?;
-        let fitted = context::fit(model, &agent.prompt, &transcript, run.id, &tools, output_tokens_max)
+        let output_tokens_max =
+            brief.output_tokens_max.map_or(output_tokens_max, |asked| asked.min(output_tokens_max));
+        let prompt = match brief.instructions.as_str() {
+            "" => agent.prompt.clone(),
+            more => format!("{}\n\n{more}", agent.prompt).trim_start().to_owned(),
+        };
+        let mut transcript = context::told(brief.context);
+        transcript.extend(journal::transcript(app.database.read(), &run).await?);
+        let fitted = context::fit(model, &prompt, &transcript, run.id, &tools, output_tokens_max)
             .ok_or_else(|| {
                 let message = format!(
                     "The message does not fit the model's context of {} tokens: send a shorter one.",
@@ -153,8 +172,12 @@ impl Call {
                 messages: fitted.messages,
                 tools,
                 output_tokens_max,
-                temperature: None,
+                temperature: brief.temperature,
+                response_format: brief.response_format.clone(),
             },
+            functions,
+            one_call: brief.one_call,
+            form: Form::new(brief.response_format.as_ref()),
             context_cut: fitted.cut,
             input_tokens: fitted.input_tokens,
             reserved: price.cost(most),
@@ -230,8 +253,9 @@ impl Call {
                     }
                 }
                 Some(Ok(ChatEvent::Tool(call))) => answer.tools.push(call),
-                Some(Ok(ChatEvent::Done { usage, .. })) => {
+                Some(Ok(ChatEvent::Done { usage, cut_at_limit })) => {
                     answer.usage = usage;
+                    answer.cut = cut_at_limit;
                     answer.complete = true;
                     break;
                 }
@@ -282,8 +306,10 @@ impl Call {
         let usage = self.usage(app, &answer);
         let cost = self.price.cost(usage);
         metrics::counter!("chat_tokens_total").increment(usage.input_tokens + usage.output_tokens);
+        let asked = self.calls_of_the_asker(&mut answer);
         answer.tools.truncate(TOOL_CALLS_MAX);
-        let calls: Vec<ToolCall> = if answer.stopped { Vec::new() } else { self.tool_calls(&answer) };
+        let calls: Vec<ToolCall> =
+            if answer.stopped || asked { Vec::new() } else { self.tool_calls(&answer) };
         let reply = if answer.stopped {
             Reply::Stopped
         } else if calls.is_empty() {
@@ -292,12 +318,18 @@ impl Call {
             Reply::Tools(calls.iter().map(|call| call.id).collect())
         };
         let delta = (!answer.unsent.is_empty()).then(|| self.delta_frame(&mut answer));
-        let done = json!({
+        let mut done = json!({
             "conversation_id": self.run.conversation,
             "response_id": self.response_id,
             "token_count": usage.output_tokens,
             "content": answer.text,
         });
+        if answer.cut {
+            done["cut"] = json!(true);
+        }
+        if asked {
+            done["tool_calls"] = json!(answer.tools);
+        }
         let message = NewMessage {
             id: MessageId::new(),
             tenant: self.run.tenant,
@@ -344,6 +376,20 @@ impl Call {
         Ok(completed)
     }
 
+    /// Leaves only calls of functions that the asker runs, if there are any: the run ends with them, and the agent's own
+    /// calls of the same answer are not made.
+    fn calls_of_the_asker(&self, answer: &mut Answer) -> bool {
+        let theirs = |call: &ToolRequest| self.functions.contains(&call.name);
+        if answer.stopped || !answer.tools.iter().any(theirs) {
+            return false;
+        }
+        answer.tools.retain(theirs);
+        if self.one_call {
+            answer.tools.truncate(1);
+        }
+        true
+    }
+
     fn tool_calls(&self, answer: &Answer) -> Vec<ToolCall> {
         let call = |request: &ToolRequest| ToolCall {
             id: ToolCallId::new(),
@@ -354,6 +400,33 @@ impl Call {
             arguments: request.arguments.clone(),
         };
         answer.tools.iter().map(call).collect()
+    }
+
+    /// What is wrong with the form of an answer. One that calls tools, or was stopped, has none yet.
+    fn fault(&self, answer: &Answer) -> Option<String> {
+        if answer.stopped || !answer.tools.is_empty() { None } else { self.form.fault(&answer.text) }
+    }
+
+    /// Settles a call whose answer has not the form that was asked for; another try may have it.
+    async fn ask_again(
+        &self,
+        app: &App,
+        attempt: &Attempt,
+        answer: &Answer,
+        fault: String,
+    ) -> Result<StepError, StepError> {
+        let usage = self.usage(app, answer);
+        let (run, charge, cost) = (self.run.id, self.charge, self.price.cost(usage));
+        let model = self.model.clone();
+        attempt
+            .write(move |tx| {
+                Box::pin(async move {
+                    models::settle(tx, charge, cost).await?;
+                    Ok(journal::add_usage(tx, run, usage, cost, false, Some(&model)).await?)
+                })
+            })
+            .await?;
+        Ok(StepError::retry("answer_misshapen", fault))
     }
 
     /// Settles a call that failed at what was heard of it, and says whether another try may help.

@@ -80,6 +80,18 @@ pub(super) fn fit(
     Some(Context { messages, input_tokens, cut })
 }
 
+/// What was said before a run as its asker tells it: each message of a user begins what can be left out by itself.
+pub(super) fn told(said: Vec<ChatMessage>) -> Vec<TranscriptMessage> {
+    let mut run = RunId::new();
+    let place = |message: ChatMessage| {
+        if message.role == Role::User {
+            run = RunId::new();
+        }
+        TranscriptMessage { run, message }
+    };
+    said.into_iter().map(place).collect()
+}
+
 fn cost(model: &dyn ChatModel, message: &ChatMessage) -> u32 {
     let calls: u32 = message
         .tool_calls

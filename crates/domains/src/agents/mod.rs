@@ -8,6 +8,7 @@ mod call_model;
 mod context;
 mod engine;
 mod finish;
+mod form;
 mod run_tool;
 mod service;
 mod store;
@@ -22,7 +23,7 @@ pub use finish::Finish;
 pub(crate) use finish::settle;
 pub use run_tool::RunTool;
 pub use service::ensure_default;
-pub(crate) use service::{every, find, get};
+pub(crate) use service::{every, find, forget_run, get};
 pub use turn::turn;
 
 use crate::Domain;

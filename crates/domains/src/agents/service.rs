@@ -1,9 +1,9 @@
 //! Making, finding and changing agents.
 
-use contracts::{AgentId, Caller, TenantId, policy::Resource};
+use contracts::{AgentId, Caller, RunId, TenantId, policy::Resource};
 use platform::{
     config::ModelChoice,
-    database::{Database, Error as StoreError, Sql},
+    database::{Database, Error as StoreError, Sql, Tx},
     durable::unix_ms,
     http::{Page, PageRequest, Timestamp},
 };
@@ -64,6 +64,11 @@ pub(crate) async fn find(
         Ok(id) => get(connection, tenant, id).await,
         Err(_) => store::by_slug(connection, tenant, agent).await,
     }
+}
+
+/// Removes what is kept of the tool calls of a run that is not kept.
+pub(crate) async fn forget_run(tx: &Tx, run: RunId) -> Result<(), StoreError> {
+    store::remove_calls(tx, run).await
 }
 
 /// A tenant's agents, at most so many as a list without pages can show.

@@ -328,3 +328,9 @@ pub(super) async fn finish_call(
     tx.run(sql, params![status, duration_ms, id]).await?;
     Ok(())
 }
+
+/// Removes a run's calls, with their arguments.
+pub(super) async fn remove_calls(tx: &Tx, run: RunId) -> Result<(), Error> {
+    tx.run("DELETE FROM tool_calls WHERE run_id = $1", params![run]).await?;
+    Ok(())
+}

@@ -9,7 +9,7 @@ mod service;
 mod store;
 
 pub use service::sweep;
-pub(crate) use service::{Approval, NewApproval, cancel_open, find, request, take};
+pub(crate) use service::{Approval, NewApproval, cancel_open, find, forget_run, request, take};
 
 use serde::{Deserialize, Serialize};
 

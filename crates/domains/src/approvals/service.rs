@@ -173,6 +173,11 @@ async fn tell(tx: &Tx, approval: &Approval) -> Result<(), StoreError> {
     durable::signal(tx, approval.run, &approval.id.to_string(), now).await
 }
 
+/// Removes what is kept of the approvals of a run that is not kept.
+pub(crate) async fn forget_run(tx: &Tx, run: RunId) -> Result<(), StoreError> {
+    store::remove(tx, run).await
+}
+
 pub(super) async fn list(
     app: &App,
     caller: &Caller,

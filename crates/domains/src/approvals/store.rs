@@ -203,3 +203,9 @@ pub(super) async fn untold(connection: &impl Sql, before: i64) -> Result<Vec<(Ap
         .await?;
     rows.iter().map(|row| Ok((row.parse("id")?, row.parse("run_id")?))).collect()
 }
+
+/// Removes a run's approvals, with the arguments that they show.
+pub(super) async fn remove(tx: &Tx, run: RunId) -> Result<(), Error> {
+    tx.run("DELETE FROM approvals WHERE run_id = $1", params![run]).await?;
+    Ok(())
+}

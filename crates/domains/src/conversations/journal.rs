@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 
 use contracts::{
     AgentId, ConversationId, MessageId, RunId, TenantId, UserId,
-    model::{ChatMessage, Role, ToolRequest, Usage},
+    model::{ChatMessage, Role, ToolRequest, ToolSpec, Usage},
 };
 use platform::{
     database::{Error, Sql, Tx},
@@ -135,6 +135,23 @@ pub(crate) struct NewMessage {
     pub tool_call_id: Option<String>,
 }
 
+/// What a run was told beside its message, where one request asks an agent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Brief {
+    /// Added after the agent's own prompt.
+    pub instructions: String,
+    /// What was said before, as the asker tells it.
+    pub context: Vec<ChatMessage>,
+    /// Functions that the asker runs: a call of one ends the run.
+    pub functions: Vec<ToolSpec>,
+    /// At most one such call in an answer.
+    pub one_call: bool,
+    /// The form that the answer must have, as OpenAI's protocol has it.
+    pub response_format: Option<Value>,
+    pub output_tokens_max: Option<u32>,
+    pub temperature: Option<f32>,
+}
+
 /// A row of a run's stream. `payload` is JSON text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RunEvent {
@@ -142,6 +159,11 @@ pub(crate) struct RunEvent {
     pub kind: String,
     pub payload: String,
     pub created_at: i64,
+}
+
+/// What a run was told beside its message; nothing, for most.
+pub(crate) async fn brief_of(connection: &impl Sql, run: RunId) -> Result<Brief, Error> {
+    Ok(store::asks::brief(connection, run).await?.unwrap_or_default())
 }
 
 pub(crate) async fn find_run(connection: &impl Sql, run: RunId) -> Result<Option<Run>, Error> {

@@ -17,6 +17,13 @@ mod usage;
 pub(crate) use bulk::{MadeUp, add as add_made_up, any};
 pub(crate) use dispatch::{fail_lost, signal};
 pub use dispatch::{resume, start_next, sweep};
+pub(crate) use journal::{Brief, Run, RunEvent, RunState};
+pub use service::asks::sweep as sweep_asks;
+pub(crate) use service::{
+    Error,
+    asks::{Asked, Question, abandon, ask, events_of, follow, forget},
+    runs::{cancel as cancel_run, get as kept_run},
+};
 pub(crate) use usage::{By, Sum, Window, sums as usage};
 
 #[cfg(test)]

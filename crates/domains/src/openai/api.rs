@@ -7,9 +7,13 @@ use platform::http::{Path, RawJson};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
+    agent, embedded,
     error::{Error, ErrorBody},
     listing::{self, AGENT, Model, ModelList},
-    pass,
+    pass::{self, Head},
+    request::ChatRequest,
+    responding,
+    responses::{self, ResponsesRequest},
 };
 use crate::{App, identity::Authenticated, models::Endpoint};
 
@@ -22,9 +26,11 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(models))
         .routes(routes!(model))
-        .routes(routes!(agent))
+        .routes(routes!(agent_model))
         .routes(routes!(chat_completions))
-        .routes(routes!(responses))
+        .routes(routes!(respond))
+        .routes(routes!(response))
+        .routes(routes!(cancel_response))
         .routes(routes!(embeddings))
 }
 
@@ -55,7 +61,7 @@ async fn model(
 #[utoipa::path(get, path = "/v1/models/agent/{agent}", tag = "openai", params(("agent" = String, Path)),
     extensions(("x-soma-action" = json!("model:read"))),
     responses((status = 200, body = Model), (status = "default", body = ErrorBody)))]
-async fn agent(
+async fn agent_model(
     State(app): State<Arc<App>>,
     Authenticated(caller): Authenticated,
     Path(slug): Path<String>,
@@ -63,7 +69,12 @@ async fn agent(
     Ok(Json(listing::one(&app, &caller, &format!("{AGENT}{slug}")).await?))
 }
 
-/// Answers a chat, by OpenAI's protocol. A model's request and answer pass unchanged, streamed or not.
+/// Answers a chat, by OpenAI's protocol, streamed or not.
+///
+/// `model` is a model's name, whose request and answer pass unchanged; or `agent/SLUG`, which runs that agent (for that
+/// `conversation:create` and `conversation:send_message` are asked of the policy): the last user message is its
+/// question, earlier ones are context, system messages are added after its prompt. Nothing is kept unless `store` is
+/// true. A client that goes away stops the run. Chunks may have a field `soma` with an event of the run.
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "openai",
     request_body(content = serde_json::Value, content_type = "application/json"),
     extensions(("x-soma-action" = json!("model:invoke"))),
@@ -75,22 +86,60 @@ async fn chat_completions(
     headers: HeaderMap,
     RawJson(body): Raw,
 ) -> Result<Response, Error> {
-    pass::forward(&app, &caller, Endpoint::ChatCompletions, &headers, body).await
+    let head = Head::read(&body)?;
+    if let Some(agent) = agent::find(&app, &caller, &head.model).await? {
+        return agent::chat(&app, &caller, agent, ChatRequest::read(&body)?.check()?).await;
+    }
+    if app.model_server.is_none() && head.model == app.model.profile().name {
+        return embedded::chat(&app, &caller, ChatRequest::read(&body)?.check()?).await;
+    }
+    pass::forward(&app, &caller, Endpoint::ChatCompletions, &headers, head, body).await
 }
 
-/// Answers by OpenAI's Responses protocol, if the model's server speaks it.
+/// Answers by OpenAI's Responses protocol, streamed or not: an agent, or a model whose server speaks it.
+///
+/// Of an agent's response nothing is kept unless `store` is true; one in the `background` has to be kept.
 #[utoipa::path(post, path = "/v1/responses", tag = "openai",
     request_body(content = serde_json::Value, content_type = "application/json"),
     extensions(("x-soma-action" = json!("model:invoke"))),
     responses((status = 200, content((serde_json::Value = "application/json"), (String = "text/event-stream"))),
         (status = "default", body = ErrorBody)))]
-async fn responses(
+async fn respond(
     State(app): State<Arc<App>>,
     Authenticated(caller): Authenticated,
     headers: HeaderMap,
     RawJson(body): Raw,
 ) -> Result<Response, Error> {
-    pass::forward(&app, &caller, Endpoint::Responses, &headers, body).await
+    let head = Head::read(&body)?;
+    if let Some(agent) = agent::find(&app, &caller, &head.model).await? {
+        let wanted = ResponsesRequest::read(&body)?.check()?;
+        return responding::respond(&app, &caller, agent, wanted).await;
+    }
+    pass::forward(&app, &caller, Endpoint::Responses, &headers, head, body).await
+}
+
+/// Shows an agent's response that was stored, as it is now.
+#[utoipa::path(get, path = "/v1/responses/{id}", tag = "openai", params(("id" = String, Path)),
+    extensions(("x-soma-action" = json!("conversation:read"))),
+    responses((status = 200, body = serde_json::Value), (status = "default", body = ErrorBody)))]
+async fn response(
+    State(app): State<Arc<App>>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<String>,
+) -> Result<Json<serde_json::Value>, Error> {
+    Ok(Json(responses::get(&app, &caller, &id).await?.object()))
+}
+
+/// Stops an agent's response that was stored.
+#[utoipa::path(post, path = "/v1/responses/{id}/cancel", tag = "openai", params(("id" = String, Path)),
+    extensions(("x-soma-action" = json!("conversation:update"))),
+    responses((status = 200, body = serde_json::Value), (status = "default", body = ErrorBody)))]
+async fn cancel_response(
+    State(app): State<Arc<App>>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<String>,
+) -> Result<Json<serde_json::Value>, Error> {
+    Ok(Json(responses::cancel(&app, &caller, &id).await?.object()))
 }
 
 /// Turns texts into vectors, if the model's server does that.
@@ -104,5 +153,6 @@ async fn embeddings(
     headers: HeaderMap,
     RawJson(body): Raw,
 ) -> Result<Response, Error> {
-    pass::forward(&app, &caller, Endpoint::Embeddings, &headers, body).await
+    let head = Head::read(&body)?;
+    pass::forward(&app, &caller, Endpoint::Embeddings, &headers, head, body).await
 }

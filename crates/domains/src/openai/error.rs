@@ -68,6 +68,30 @@ impl Error {
         self
     }
 
+    /// The same request, sent again, is of no use or does harm.
+    pub(super) fn final_word(mut self) -> Self {
+        self.should_retry = Some(false);
+        self
+    }
+
+    pub(super) fn code(&self) -> &str {
+        self.detail.code.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn message(&self) -> &str {
+        &self.detail.message
+    }
+
+    /// `{"error": ...}`, for the middle of a stream.
+    pub(super) fn body(&self) -> serde_json::Value {
+        serde_json::json!({ "error": self.detail })
+    }
+
+    #[cfg(test)]
+    pub(super) fn param(&self) -> Option<&str> {
+        self.detail.param.as_deref()
+    }
+
     pub(super) fn no_model(model: &str) -> Self {
         // A name is shown cut: it is the client's own text.
         let shown: String = model.chars().take(100).collect();
@@ -82,8 +106,7 @@ impl Error {
                        it; a smaller `max_completion_tokens` needs less.";
         let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", message);
         error.detail.kind = "insufficient_quota".to_owned();
-        error.should_retry = Some(false);
-        error
+        error.final_word()
     }
 }
 
@@ -115,6 +138,17 @@ impl From<Problem> for Error {
         error.detail.param = problem.errors.into_iter().next().map(|error| error.field);
         error.retry_after_s = problem.retry_after_s;
         error
+    }
+}
+
+impl From<crate::conversations::Error> for Error {
+    fn from(error: crate::conversations::Error) -> Self {
+        let field = matches!(error, crate::conversations::Error::BadContent).then_some("messages");
+        let error = Self::from(Problem::from(error));
+        match field {
+            Some(field) => Self::invalid(field, "invalid_value", error.detail.message),
+            None => error,
+        }
     }
 }
 

@@ -58,8 +58,10 @@ pub(super) async fn one(app: &App, caller: &Caller, id: &str) -> Result<Model, E
     authority::require(app, caller, "model:read", Resource::new("model", id)).await?;
     if let Some(slug) = id.strip_prefix(AGENT) {
         let agent = agents::find(app.database.read(), caller.tenant, slug).await?;
-        let agent = agent.ok_or_else(|| Error::no_model(id))?;
-        authority::require(app, caller, "agent:read", Resource::new("agent", agent.id)).await?;
+        let agent = agent.filter(|agent| !agent.archived).ok_or_else(|| Error::no_model(id))?;
+        if !authority::may(app, caller, "agent:read", Resource::new("agent", agent.id)).await {
+            return Err(Error::no_model(id));
+        }
         return Ok(of_agent(&agent));
     }
     if id == app.model.profile().name { Ok(configured(app)) } else { Err(Error::no_model(id)) }

@@ -95,9 +95,9 @@ pub(super) async fn forward(
     caller: &Caller,
     endpoint: Endpoint,
     headers: &HeaderMap,
+    head: Head,
     body: Bytes,
 ) -> Result<Response, Error> {
-    let head = Head::read(&body)?;
     let resource = Resource::new("model", &head.model);
     let permit = authority::require(app, caller, "model:invoke", resource).await?;
     let profile = app.model.profile();
@@ -164,11 +164,11 @@ fn filtered(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
 
 fn not_embedded(endpoint: Endpoint) -> Error {
     let what = match endpoint {
-        Endpoint::ChatCompletions | Endpoint::Responses => "chats by its name",
+        Endpoint::ChatCompletions => "server",
+        Endpoint::Responses => "Responses protocol; use /v1/chat/completions",
         Endpoint::Embeddings => "embeddings",
     };
-    let message =
-        format!("The model is embedded in this program, which has no {what}. Ask an agent: `agent/default`.");
+    let message = format!("The model is embedded in this program and has no {what}.");
     Error::new(StatusCode::NOT_FOUND, "model_not_found", message).about("model")
 }
 

@@ -47,6 +47,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     conversations::resume(&app).await.map_err(Failure::failed)?;
     let sweep = tokio::spawn(conversations::sweep(Arc::clone(&app), stop.clone()));
     let calls_sweep = tokio::spawn(models::sweep(Arc::clone(&app), stop.clone()));
+    let asks_sweep = tokio::spawn(conversations::sweep_asks(Arc::clone(&app), stop.clone()));
     let approvals = tokio::spawn(approvals::sweep(Arc::clone(&app), stop.clone()));
 
     let listener = gateway::listen(listen)
@@ -60,6 +61,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 
     drop(sweep.await);
     drop(calls_sweep.await);
+    drop(asks_sweep.await);
     drop(approvals.await);
     turns.drain(DRAIN).await;
     app.calls.flush().await;

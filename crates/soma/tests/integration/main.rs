@@ -27,6 +27,7 @@ mod interrupting;
 mod misbehaving_models;
 mod on_keycloak;
 mod on_temporal;
+mod openai_agents;
 mod openai_models;
 mod operations;
 mod people;

@@ -37,7 +37,7 @@ async fn limit(api: &Api, micros: Option<u64>) {
 
 #[tokio::test]
 async fn a_request_and_its_answer_pass_unchanged_with_the_installs_key() {
-    let server = Server::start_with(&[("SA01_MODEL_KEYS", "provider-key")]).await;
+    let server = Server::start_with(&[("SA01_MODEL_API_KEY", "provider-key")]).await;
     let api = server.api();
     let body = "{ \"messages\":[ {\"role\":\"user\",\"content\":\"h\\u00e9llo\"} ],\n\t\"model\" : \"scripted\", \
                 \"unknown\": [1.50, {}] }";

@@ -92,6 +92,8 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("GET", "/v1/models/agent/{agent}", "model:read"),
     ("GET", "/v1/models/{model}", "model:read"),
     ("POST", "/v1/responses", "model:invoke"),
+    ("GET", "/v1/responses/{id}", "conversation:read"),
+    ("POST", "/v1/responses/{id}/cancel", "conversation:update"),
     ("GET", "/health/live", "public"),
     ("GET", "/health/ready", "public"),
     ("GET", "/metrics", "infra:view"),
@@ -229,7 +231,8 @@ async fn no_operation_but_the_public_few_answers_without_a_credential() {
             "/metrics",
         ];
         for path in guarded {
-            assert_eq!(api.get(path).await.problem(401), "unauthenticated", "{path}");
+            let code = if path.starts_with("/v1") { "invalid_api_key" } else { "unauthenticated" };
+            assert_eq!(api.get(path).await.problem(401), code, "{path}");
         }
         // Beside them lie the files of the web interface, and nothing of the server's own.
         for path in ["/.env", "/data/soma.db"] {

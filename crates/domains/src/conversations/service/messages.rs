@@ -87,10 +87,10 @@ async fn mark(
 }
 
 /// What storing a message came to, besides the answer.
-struct Stored {
+pub(super) struct Stored {
     accepted: Accepted,
     /// The run is to be started now.
-    start: bool,
+    pub start: bool,
     /// The run at work that the sender interrupts.
     interrupted: Option<RunId>,
 }
@@ -169,7 +169,7 @@ async fn submit(
                 if let Some(accepted) = guard.earlier(tx).await? {
                     return Ok(Stored { accepted, start: false, interrupted: None });
                 }
-                let stored = store_message(tx, message, run, parent, interrupt).await?;
+                let stored = put(tx, message, run, parent, interrupt).await?;
                 audit::add(tx, &entry).await?;
                 guard.keep(tx, &stored.accepted).await?;
                 faults::point("message_before_commit");
@@ -187,7 +187,7 @@ async fn submit(
     Ok(stored.accepted)
 }
 
-async fn store_message(
+pub(super) async fn put(
     tx: &Tx,
     message: NewMessage,
     mut run: NewRun,

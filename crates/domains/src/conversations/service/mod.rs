@@ -1,5 +1,6 @@
 //! Conversations as a whole: making, listing, changing, deleting. Messages and runs have files of their own.
 
+pub(super) mod asks;
 pub(super) mod messages;
 pub(super) mod runs;
 
@@ -25,7 +26,7 @@ use crate::{
 };
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(crate) enum Error {
     #[error("no such conversation or run")]
     NotFound,
     #[error("no agent has this slug or id; GET /api/v2/agents lists them")]

@@ -39,7 +39,7 @@ pub(super) async fn allowed(
     Ok((run, conversation, permit))
 }
 
-pub(in super::super) async fn get(app: &App, caller: &Caller, id: RunId) -> Result<Run, Error> {
+pub(crate) async fn get(app: &App, caller: &Caller, id: RunId) -> Result<Run, Error> {
     Ok(allowed(app, caller, "conversation:read", id).await?.0)
 }
 
@@ -60,7 +60,7 @@ pub(in super::super) async fn last_event(app: &App, run: RunId) -> Result<i64, E
 }
 
 /// Asks a run to stop. One that waits is over at once; one that has ended stays as it is.
-pub(in super::super) async fn cancel(app: &App, caller: &Caller, id: RunId) -> Result<Run, Error> {
+pub(crate) async fn cancel(app: &App, caller: &Caller, id: RunId) -> Result<Run, Error> {
     let (_, _, permit) = allowed(app, caller, "conversation:update", id).await?;
     let entry = permit.entry(json!({ "cancel": true }));
     let run = app

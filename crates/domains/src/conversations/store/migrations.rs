@@ -3,7 +3,7 @@
 use platform::database::Migration;
 
 pub(in super::super) const MIGRATIONS: &[Migration] =
-    &[CONVERSATIONS, BRANCHES, SHELVES, USAGE, IMPERSONATOR];
+    &[CONVERSATIONS, BRANCHES, SHELVES, USAGE, IMPERSONATOR, super::asks::MIGRATION];
 
 const CONVERSATIONS: Migration = Migration {
     name: "conversations_0001_conversations",

@@ -1,5 +1,6 @@
 //! The SQL of conversations and their messages; branches, runs and events have files of their own.
 
+pub(super) mod asks;
 pub(super) mod branches;
 pub(super) mod events;
 mod migrations;
@@ -75,7 +76,7 @@ pub(super) async fn find_deleted(
     tenant: TenantId,
     id: ConversationId,
 ) -> Result<Option<Conversation>, Error> {
-    let sql = select!("WHERE id = $1 AND tenant_id = $2 AND deleted_at IS NOT NULL");
+    let sql = select!("WHERE id = $1 AND tenant_id = $2 AND deleted_at IS NOT NULL AND ephemeral = 0");
     connection.one(sql, params![id, tenant]).await?.as_ref().map(conversation).transpose()
 }
 

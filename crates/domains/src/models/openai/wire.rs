@@ -21,6 +21,9 @@ pub(super) fn body(model: &str, request: &ChatRequest) -> Value {
     if let Some(temperature) = request.temperature {
         body["temperature"] = json!(temperature);
     }
+    if let Some(format) = &request.response_format {
+        body["response_format"] = format.clone();
+    }
     if !request.tools.is_empty() {
         let tools = request.tools.iter().map(|tool| {
             json!({ "type": "function", "function": {

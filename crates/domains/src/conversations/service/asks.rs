@@ -1,0 +1,296 @@
+//! Questions to an agent by one request: what the request carries beside the message goes along as a brief, and
+//! nothing is left of it afterwards unless it is to be kept.
+//!
+//! A run is durable while it works, so a question that nobody keeps has a conversation too: one that no list and no
+//! look-up finds, and that is removed, with its messages, events and workspace, when its run is over.
+
+use std::sync::Arc;
+
+use contracts::{
+    Caller, ConversationId, MessageId, RunId, TenantId,
+    model::{ChatMessage, Role},
+    policy::Resource,
+};
+use futures::Stream;
+use platform::{
+    config::WorkflowChoice,
+    database::{Error as StoreError, Tx},
+    durable::unix_ms,
+    http::Timestamp,
+};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::{Error, messages, resource, runs};
+use crate::{
+    App, agents, approvals, audit, authority,
+    conversations::{
+        MESSAGE_BYTES_MAX,
+        api::Conversation,
+        dispatch,
+        journal::{self, Brief, NewMessage, NewRun, RunEvent, RunState},
+        store::{self, asks, branches::Place},
+    },
+};
+
+/// Events read at a time.
+const READ_MAX: i64 = 200;
+/// Events of a run that are read at once.
+const EVENTS_MAX: i64 = 100_000;
+/// How often conversations are looked for whose requests ended without forgetting them.
+const SWEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
+/// A request forgets its own conversation; the sweep takes those that are older.
+const LEFT_MS: i64 = 60_000;
+
+/// What somebody asks an agent.
+#[derive(Debug, Clone)]
+pub(crate) struct Question {
+    pub agent: agents::Agent,
+    /// The user's message.
+    pub message: String,
+    /// What came after it: calls of the client's functions and their results.
+    pub tail: Vec<ChatMessage>,
+    pub brief: Brief,
+    /// Whether the conversation is kept.
+    pub keep: bool,
+    /// The kept run whose answer this follows.
+    pub after: Option<RunId>,
+}
+
+/// A question on its way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    pub tenant: TenantId,
+    pub conversation: ConversationId,
+    pub run: RunId,
+    pub kept: bool,
+    pub at: i64,
+}
+
+/// Stores the question and its run in one commit, then sets it off.
+pub(crate) async fn ask(app: &App, caller: &Caller, question: Question) -> Result<Asked, Error> {
+    if question.message.trim().is_empty() || question.message.len() > MESSAGE_BYTES_MAX {
+        return Err(Error::BadContent);
+    }
+    let (conversation, new, permits) = match question.after {
+        Some(run) => {
+            let (_, conversation, permit) =
+                runs::allowed(app, caller, "conversation:send_message", run).await?;
+            (conversation, false, vec![permit])
+        }
+        None => {
+            let any = Resource::any("conversation");
+            let create = authority::require(app, caller, "conversation:create", any).await?;
+            let conversation = conversation_with(&question.agent, caller);
+            let about = resource(conversation.id, Some(&conversation));
+            let send = authority::require(app, caller, "conversation:send_message", about).await?;
+            (conversation, true, vec![create, send])
+        }
+    };
+    let now = unix_ms();
+    let message = NewMessage {
+        id: MessageId::new(),
+        tenant: caller.tenant,
+        conversation: conversation.id,
+        run: RunId::new(),
+        role: Role::User,
+        content: question.message,
+        tool_calls: Vec::new(),
+        tool_call_id: None,
+    };
+    let run = NewRun {
+        id: message.run,
+        tenant: caller.tenant,
+        conversation: conversation.id,
+        agent: question.agent.id,
+        user: caller.user,
+        scopes: caller.scopes.clone(),
+        impersonator: caller.impersonator,
+        message: message.id,
+        state: RunState::Queued,
+        deadline: now.saturating_add(question.agent.limits.wall_clock_ms()),
+        created_at: now,
+    };
+    let asked = Asked {
+        tenant: caller.tenant,
+        conversation: conversation.id,
+        run: run.id,
+        kept: question.keep,
+        at: now,
+    };
+    let details = json!({ "run_id": run.id, "kept": question.keep });
+    let entries: Vec<audit::Entry> = permits.iter().map(|permit| permit.entry(details.clone())).collect();
+    let (tail, brief, parent) = (question.tail, question.brief, question.after);
+    let start = app
+        .database
+        .write(move |tx| {
+            Box::pin(async move {
+                let start = if asked.kept {
+                    if new {
+                        store::insert(tx, asked.tenant, &conversation).await?;
+                    }
+                    messages::put(tx, message, run, parent.map(Some), false).await?.start
+                } else {
+                    asks::insert_ephemeral(tx, asked.tenant, &conversation).await?;
+                    store_alone(tx, message, run).await?;
+                    true
+                };
+                for said in tail {
+                    journal::add_message(tx, &of_run(&asked, said)).await?;
+                }
+                asks::insert_brief(tx, asked.run, &brief).await?;
+                for entry in &entries {
+                    audit::add(tx, entry).await?;
+                }
+                Ok::<_, Error>(start)
+            })
+        })
+        .await?;
+    if start {
+        dispatch::start(app, asked.run).await;
+    }
+    Ok(asked)
+}
+
+fn conversation_with(agent: &agents::Agent, caller: &Caller) -> Conversation {
+    let now = Timestamp(unix_ms());
+    Conversation {
+        id: ConversationId::new(),
+        agent_id: agent.id,
+        user_id: caller.user,
+        title: None,
+        archived: false,
+        last_run_state: None,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+fn of_run(asked: &Asked, said: ChatMessage) -> NewMessage {
+    NewMessage {
+        id: MessageId::new(),
+        tenant: asked.tenant,
+        conversation: asked.conversation,
+        run: asked.run,
+        role: said.role,
+        content: said.content,
+        tool_calls: said.tool_calls,
+        tool_call_id: said.tool_call_id,
+    }
+}
+
+/// The one run of an ephemeral conversation.
+async fn store_alone(tx: &Tx, message: NewMessage, mut run: NewRun) -> Result<(), Error> {
+    run.state = RunState::Running;
+    let place = Place { run: run.id, branch: run.id, position: 1 };
+    journal::add_message(tx, &message).await?;
+    Ok(store::runs::insert(tx, &run, None, &place).await?)
+}
+
+/// A run's events from its first to `run.done`; it ends before that only when this process stops, or the database
+/// can't be read.
+pub(crate) fn follow(app: Arc<App>, run: RunId) -> impl Stream<Item = RunEvent> + Send {
+    async_stream::stream! {
+        let mut listener = app.hub.listen(run);
+        let mut seen = 0;
+        loop {
+            let events = match store::events::after(app.database.read(), run, seen, READ_MAX).await {
+                Ok(events) => events,
+                Err(error) => {
+                    tracing::error!(%run, %error, "a run can't be followed");
+                    return;
+                }
+            };
+            if events.is_empty() && app.stopping.run_until_cancelled(listener.wait()).await.is_none() {
+                return;
+            }
+            for event in events {
+                seen = event.sequence;
+                let last = event.kind == "run.done";
+                yield event;
+                if last {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A run's events so far.
+pub(crate) async fn events_of(app: &App, run: RunId) -> Result<Vec<RunEvent>, StoreError> {
+    store::events::after(app.database.read(), run, 0, EVENTS_MAX).await
+}
+
+/// Stops a run whose asker went away.
+pub(crate) async fn abandon(app: &App, run: RunId) -> Result<(), StoreError> {
+    let cancelling = app
+        .database
+        .write(move |tx| Box::pin(async move { store::runs::set_cancelling(tx, run).await }))
+        .await?;
+    if cancelling {
+        app.hub.wake(run);
+        dispatch::cancel(app, run).await;
+    }
+    Ok(())
+}
+
+/// Removes an ephemeral conversation whose run is over, with all that was said and done in it. Its cost stays.
+pub(crate) async fn forget(
+    app: &App,
+    tenant: TenantId,
+    conversation: ConversationId,
+) -> Result<(), StoreError> {
+    app.database
+        .write(move |tx| {
+            Box::pin(async move {
+                for run in asks::runs(tx, conversation).await? {
+                    agents::forget_run(tx, run).await?;
+                    approvals::forget_run(tx, run).await?;
+                    asks::remove_run(tx, run).await?;
+                }
+                asks::remove(tx, conversation).await
+            })
+        })
+        .await?;
+    let Ok(toolbox) = app.tools.get().await else { return Ok(()) };
+    let folder = toolbox.workspace_of(tenant, conversation);
+    match tokio::fs::remove_dir_all(&folder).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(%error, "a workspace that is not kept could not be removed");
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Until `stop`: forgets what requests left behind that a crash cut off. Where no other process can hold a request, the
+/// runs that nobody waits for any more are stopped first.
+pub async fn sweep(app: Arc<App>, stop: CancellationToken) {
+    if matches!(app.config.workflows.choice, WorkflowChoice::Embedded) {
+        match asks::at_work(app.database.read()).await {
+            Ok(runs) => {
+                for run in runs {
+                    if let Err(error) = abandon(&app, run).await {
+                        tracing::error!(%run, %error, "a run that nobody waits for could not be stopped");
+                    }
+                }
+            }
+            Err(error) => tracing::error!(%error, "runs that nobody waits for can't be looked for"),
+        }
+    }
+    loop {
+        match asks::left(app.database.read(), unix_ms() - LEFT_MS).await {
+            Ok(left) => {
+                for (tenant, conversation) in left {
+                    if let Err(error) = forget(&app, tenant, conversation).await {
+                        tracing::error!(%error, "a conversation that is not kept could not be removed");
+                    }
+                }
+            }
+            Err(error) => tracing::error!(%error, "conversations that are not kept can't be looked for"),
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await.is_none() {
+            return;
+        }
+    }
+}
