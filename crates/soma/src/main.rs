@@ -8,6 +8,7 @@ mod build;
 mod commands;
 mod gateway;
 mod turns;
+mod web;
 
 use std::process::ExitCode;
 

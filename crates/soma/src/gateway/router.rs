@@ -17,7 +17,7 @@ use tower_http::{
     trace::TraceLayer,
 };
 
-use crate::commands::Failure;
+use crate::{commands::Failure, web};
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -32,7 +32,7 @@ pub fn router(app: Arc<App>) -> Result<Router, Failure> {
     Ok(assembled
         .router
         .route("/api/openapi.json", openapi)
-        .fallback(|| async { Problem::not_found() })
+        .fallback(web::serve)
         .method_not_allowed_fallback(|| async {
             let detail = "This path does not take this method; /api/openapi.json lists what it takes.";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
