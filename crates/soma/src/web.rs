@@ -106,9 +106,10 @@ fn with_headers(mut response: Response, cache: &'static str) -> Response {
 /// The smallest form that the client takes, when the build made one.
 fn compressed(path: &str, headers: &HeaderMap) -> Option<(&'static str, Cow<'static, [u8]>)> {
     let accepted = headers.get(header::ACCEPT_ENCODING)?.to_str().ok()?;
-    ENCODINGS.into_iter().filter(|(name, _)| accepts(accepted, name)).find_map(|(name, ending)| {
-        Files::get(&format!("site/{path}{ending}")).map(|file| (name, file.data))
-    })
+    ENCODINGS
+        .into_iter()
+        .filter(|(name, _)| accepts(accepted, name))
+        .find_map(|(name, ending)| Files::get(&format!("site/{path}{ending}")).map(|file| (name, file.data)))
 }
 
 /// Whether an `Accept-Encoding` names this coding, and not with a weight of zero (RFC 9110, 12.5.3).
