@@ -51,6 +51,78 @@ export const PAGES: PageEntry[] = [
     draw: ({ id }) => html`<soma-chat .conversation=${id}></soma-chat>`,
     full: true,
   },
+  {
+    pattern: "/approvals",
+    title: "Approvals",
+    load: () => import("../pages/approvals"),
+    draw: () => html`<soma-approvals></soma-approvals>`,
+  },
+  {
+    pattern: "/runs/:id",
+    title: "Run",
+    load: () => import("../pages/run"),
+    draw: ({ id }) => html`<soma-run .run=${id}></soma-run>`,
+  },
+  {
+    pattern: "/agents",
+    title: "Agents",
+    load: () => import("../pages/agents"),
+    draw: () => html`<soma-agents></soma-agents>`,
+  },
+  {
+    pattern: "/agents/:id",
+    title: "Agent",
+    load: () => import("../pages/agent"),
+    draw: ({ id }) => html`<soma-agent .agent=${id}></soma-agent>`,
+  },
+  {
+    pattern: "/people",
+    title: "People",
+    load: () => import("../pages/people"),
+    draw: () => html`<soma-people></soma-people>`,
+  },
+  {
+    pattern: "/people/:id",
+    title: "Person",
+    load: () => import("../pages/person"),
+    draw: ({ id }) => html`<soma-person .user=${id}></soma-person>`,
+  },
+  {
+    pattern: "/roles",
+    title: "Roles & grants",
+    load: () => import("../pages/roles"),
+    draw: () => html`<soma-roles></soma-roles>`,
+  },
+  {
+    pattern: "/keys",
+    title: "API keys",
+    load: () => import("../pages/keys"),
+    draw: () => html`<soma-keys></soma-keys>`,
+  },
+  {
+    pattern: "/audit",
+    title: "Audit",
+    load: () => import("../pages/audit"),
+    draw: () => html`<soma-audit></soma-audit>`,
+  },
+  {
+    pattern: "/usage",
+    title: "Usage",
+    load: () => import("../pages/usage"),
+    draw: () => html`<soma-usage></soma-usage>`,
+  },
+  {
+    pattern: "/settings",
+    title: "Settings",
+    load: () => import("../pages/settings"),
+    draw: () => html`<soma-settings></soma-settings>`,
+  },
+  {
+    pattern: "/profile",
+    title: "Profile",
+    load: () => import("../pages/profile"),
+    draw: () => html`<soma-profile></soma-profile>`,
+  },
 ];
 
 export function findPage(path: string): { page: PageEntry; parameters: Parameters } | undefined {
