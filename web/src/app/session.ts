@@ -2,7 +2,7 @@
 // so that a change of roles shows in a page that is open.
 import { api, listenForRefusals } from "../api/client";
 import { asProblem, type Problem } from "../api/problem";
-import type { Me } from "../api/types";
+import type { Me, SignInMethods } from "../api/types";
 import { forget } from "./storage";
 import { Store } from "./store";
 
@@ -67,7 +67,12 @@ export function startSession(): Promise<void> {
 }
 
 export async function signOut(): Promise<void> {
-  await api.post("/auth/logout");
+  const { oidc } = await api.get<SignInMethods>("/auth/methods");
+  let provider: string | null = null;
+  if (oidc) provider = (await api.post<{ location: string | null }>("/auth/oidc/logout")).location;
+  else await api.post("/auth/logout");
   forget("draft.");
   session.value = { known: true, me: null, problem: null };
+  // Where somebody came from the identity provider, their stay there ends too.
+  if (provider) window.location.assign(provider);
 }

@@ -2,7 +2,7 @@
 import { LitElement, html, nothing } from "lit";
 import { customElement, state } from "lit/decorators.js";
 import { api } from "../api/client";
-import { asProblem, type Problem } from "../api/problem";
+import { asProblem, Problem } from "../api/problem";
 import type { Me, SignInMethods } from "../api/types";
 import { location, navigate, safeReturn } from "../app/router";
 import { signedIn } from "../app/session";
@@ -15,6 +15,14 @@ import { gateStyles } from "./gate-styles";
 /** What the server's codes mean to a person. */
 const SAYINGS: Record<string, string> = {
   bad_credentials: "This email address and password don't belong together.",
+  sign_in_ended: "That sign-in took too long or was begun elsewhere. Begin it again.",
+  not_signed_in: "The identity provider did not sign you in. Try again, or ask whoever runs it.",
+  provider_refused: "What came from the identity provider was refused. Try again; if it stays, ask an administrator.",
+  provider_unavailable: "The identity provider can't be reached now. Try again in a moment.",
+  email_not_verified: "The identity provider has not verified your email address. Verify it there, then sign in again.",
+  account_exists:
+    "There is an account with this email address already, and it is not linked to the identity provider. Sign in with its password.",
+  no_tenant: "This account is no member here any more. Ask an administrator to invite it again.",
   bad_code: "This code is not the current one. Codes change every 30 seconds; a backup code works once.",
 };
 
@@ -32,6 +40,9 @@ export class SignIn extends LitElement {
 
   override connectedCallback(): void {
     super.connectedCallback();
+    // Why the identity provider's answer signed nobody in.
+    const code = location.value.query.get("error") ?? "";
+    if (code) this.problem = new Problem(0, code, SAYINGS[code] ?? "Signing in did not work. Try again.");
     void this.#readMethods();
   }
 
