@@ -128,6 +128,13 @@ async fn five_failures_lock_an_account_and_nothing_tells_whether_there_is_one() 
         let seconds: u64 = locked.headers["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((840..=901).contains(&seconds), "{seconds}");
     }
+    let users = server.api().get("/api/v2/users").await.expect(200);
+    let ada = users["items"].as_array().unwrap().iter().find(|user| user["email"] == ADMIN).unwrap().clone();
+    assert_eq!(ada["locked"], true);
+    let unlock = format!("/api/v2/users/{}/unlock", ada["id"].as_str().unwrap());
+    server.api().post(&unlock, json!({})).await.expect(204);
+    assert_eq!(login(&server, ADMIN, PASSWORD).await.status, 200, "an administrator unlocks");
+
     let locked = until("the lock is in the audit", || async {
         let rows = audited(&server, "session:lock").await;
         (!rows.is_empty()).then_some(rows)
@@ -248,6 +255,39 @@ async fn a_session_ends_when_it_is_left_alone_or_signed_out_of() {
         .await;
     assert_eq!(other.get("/api/v2/me").await.problem(401), "unauthenticated");
     assert_eq!(audited(&server, "session:delete").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_session_that_is_used_all_the_time_ends_too() {
+    let server = Server::start_with(&[("SA01_SESSION_MAX", "2")]).await;
+    let ada = server.person(ADMIN, &[]).await;
+    let since = std::time::Instant::now();
+    until("the session ends", || async { (ada.get("/api/v2/me").await.status == 401).then_some(()) }).await;
+    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+}
+
+#[tokio::test]
+async fn an_administrator_gives_a_link_to_a_password_and_the_one_before_ends() {
+    let server = Server::start().await;
+    let bob = server.user("bob@example.org", &["user"]).await;
+    let path = format!("/api/v2/users/{bob}/reset-link");
+    let token = |made: Value| made["link"].as_str().unwrap().split_once('#').unwrap().1.to_owned();
+    let first = token(server.api().post(&path, json!({})).await.expect(200));
+    let second = token(server.api().post(&path, json!({})).await.expect(200));
+    let api = server.api().without_key();
+    let given = |token: &str| json!({ "token": token, "password": PASSWORD });
+    assert_eq!(api.post(REDEEM, given(&first)).await.problem(410), "link_ended");
+    let me = api.in_session(&api.post(REDEEM, given(&second)).await).get("/api/v2/me").await.expect(200);
+    assert_eq!(me["user_id"], json!(bob));
+    let both = futures::future::join_all([0, 1].map(|_| {
+        let (api, body) = (api.clone(), given(&server.link("bob@example.org")));
+        async move { api.post(REDEEM, body).await.status }
+    }));
+    assert_eq!(
+        both.await.iter().filter(|status| **status == 200).count(),
+        1,
+        "two links: the last one counts"
+    );
 }
 
 #[tokio::test]

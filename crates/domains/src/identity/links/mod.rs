@@ -40,6 +40,10 @@ const RESET_MS: i64 = 60 * 60 * 1000;
 const OTHERS_MS: i64 = 72 * 60 * 60 * 1000;
 /// Longest token that is looked at.
 const TOKEN_CHARS_MAX: usize = 128;
+const EXISTS: Error = Error::Conflict(
+    "account_exists",
+    "There is an account with this address and without a password: sign in to it the usual way.",
+);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -224,6 +228,7 @@ async fn redeem(app: &App, given: Redeeming, client: &Client) -> Result<(Me, Hea
             Some(app.passwords.hash(given.password).await?)
         }
     };
+    let is_new = known.is_none();
     let user = known.map_or_else(UserId::new, |user| user.id);
     let opening = sessions::prepare(app, user, link.tenant, How::Link, client);
     let id = opening.id();
@@ -237,7 +242,10 @@ async fn redeem(app: &App, given: Redeeming, client: &Client) -> Result<(Me, Hea
                     return Err(Error::LinkEnded);
                 }
                 if link.purpose == Purpose::Invitation {
-                    user_rows::insert(tx, user, &link.email, "", Kind::Person, unix_ms()).await?;
+                    let made = user_rows::insert(tx, user, &link.email, "", Kind::Person, unix_ms()).await?;
+                    if is_new && made == 0 {
+                        return Err(EXISTS);
+                    }
                     users::join(tx, tenant, user, &link.roles).await?;
                 }
                 if let Some(name) = &name {
@@ -281,10 +289,7 @@ async fn joins(
     let on_platform = permissions::rights_of(app.database.read(), link.tenant, user.id).await?
         != permissions::Rights::default();
     if elsewhere || on_platform || user.kind != Kind::Person {
-        return Err(Error::Conflict(
-            "account_exists",
-            "There is an account with this address that has no password: sign in to it the usual way.",
-        ));
+        return Err(EXISTS);
     }
     passwords::checked_new("password", &given.password, &link.email)?;
     Ok(Some(app.passwords.hash(given.password.clone()).await?))

@@ -56,6 +56,7 @@ pub(in crate::identity) async fn by_id(connection: &impl Sql, id: UserId) -> Res
     row.as_ref().map(user).transpose()
 }
 
+/// Adds a user; 0 if somebody has the address already.
 pub(in crate::identity) async fn insert(
     tx: &Tx,
     id: UserId,
@@ -63,14 +64,13 @@ pub(in crate::identity) async fn insert(
     name: &str,
     kind: Kind,
     now: i64,
-) -> Result<(), Error> {
+) -> Result<u64, Error> {
     tx.run(
         "INSERT INTO users (id, email, name, kind, created_at) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (email) DO NOTHING",
         params![id, email, name, kind.as_str(), now],
     )
-    .await?;
-    Ok(())
+    .await
 }
 
 pub(in crate::identity) async fn set_name(tx: &Tx, id: UserId, name: &str) -> Result<(), Error> {
