@@ -48,7 +48,7 @@ pub(in super::super) async fn brief(connection: &impl Sql, run: RunId) -> Result
     row.map(|row| row.json("brief")).transpose()
 }
 
-/// Ephemeral conversations in which nothing is at work, last touched before then.
+/// Ephemeral conversations in which nothing is at work, and nothing was since then: whoever asked may still be reading.
 pub(in super::super) async fn left(
     connection: &impl Sql,
     before: i64,
@@ -57,7 +57,7 @@ pub(in super::super) async fn left(
         .all(
             "SELECT tenant_id, id FROM conversations WHERE ephemeral = 1 AND created_at < $1
                AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.conversation_id = conversations.id
-                   AND runs.state IN ('queued', 'running', 'waiting', 'cancelling'))",
+                   AND (runs.state IN ('queued', 'running', 'waiting', 'cancelling') OR runs.finished_at >= $1))",
             params![before],
         )
         .await?;
