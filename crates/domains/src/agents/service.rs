@@ -119,9 +119,25 @@ pub(super) async fn list(app: &App, caller: &Caller, page: &PageRequest) -> Resu
     Ok(page.page(rows, |agent| agent.id.to_string()))
 }
 
+/// The agent, if the caller may do this to it. The policy is asked about one that is not there as well, so that who may
+/// do nothing learns nothing.
+async fn allowed(
+    app: &App,
+    caller: &Caller,
+    action: &str,
+    agent: &str,
+) -> Result<(Agent, authority::Permit), Error> {
+    let found = find(app.database.read(), caller.tenant, agent).await?;
+    let mut resource = Resource::new("agent", agent);
+    if let Some(found) = &found {
+        resource = resource.of_agent(found.id);
+    }
+    let permit = authority::require(app, caller, action, resource).await?;
+    Ok((found.ok_or(Error::NotFound)?, permit))
+}
+
 pub(super) async fn show(app: &App, caller: &Caller, agent: &str) -> Result<Agent, Error> {
-    authority::require(app, caller, "agent:read", Resource::new("agent", agent)).await?;
-    find(app.database.read(), caller.tenant, agent).await?.ok_or(Error::NotFound)
+    Ok(allowed(app, caller, "agent:read", agent).await?.0)
 }
 
 pub(super) async fn create(app: &App, caller: &Caller, new: NewAgent) -> Result<Agent, Error> {
@@ -170,8 +186,7 @@ pub(super) async fn update(
     agent: &str,
     change: AgentChange,
 ) -> Result<Agent, Error> {
-    let permit = authority::require(app, caller, "agent:update", Resource::new("agent", agent)).await?;
-    let mut agent = find(app.database.read(), caller.tenant, agent).await?.ok_or(Error::NotFound)?;
+    let (mut agent, permit) = allowed(app, caller, "agent:update", agent).await?;
     let before = agent.clone();
     agent.name = change.name.unwrap_or(agent.name);
     agent.prompt = change.prompt.unwrap_or(agent.prompt);
@@ -185,8 +200,7 @@ pub(super) async fn update(
 
 /// Archives an agent. One that is archived already stays so.
 pub(super) async fn archive(app: &App, caller: &Caller, agent: &str) -> Result<(), Error> {
-    let permit = authority::require(app, caller, "agent:delete", Resource::new("agent", agent)).await?;
-    let before = find(app.database.read(), caller.tenant, agent).await?.ok_or(Error::NotFound)?;
+    let (before, permit) = allowed(app, caller, "agent:delete", agent).await?;
     let agent = Agent { archived: true, ..before.clone() };
     write(app, caller, permit, before, agent).await.map(drop)
 }
@@ -198,16 +212,14 @@ pub(super) async fn versions(
     before: Option<i64>,
     page: &PageRequest,
 ) -> Result<Page<AgentVersion>, Error> {
-    authority::require(app, caller, "agent:read", Resource::new("agent", agent)).await?;
-    let agent = find(app.database.read(), caller.tenant, agent).await?.ok_or(Error::NotFound)?;
+    let (agent, _) = allowed(app, caller, "agent:read", agent).await?;
     let before = before.unwrap_or(i64::MAX);
     let rows = store::versions(app.database.read(), agent.id, before, page.rows_wanted()).await?;
     Ok(page.page(rows, |version| version.version.to_string()))
 }
 
 pub(super) async fn restore(app: &App, caller: &Caller, agent: &str, version: i64) -> Result<Agent, Error> {
-    let permit = authority::require(app, caller, "agent:update", Resource::new("agent", agent)).await?;
-    let before = find(app.database.read(), caller.tenant, agent).await?.ok_or(Error::NotFound)?;
+    let (before, permit) = allowed(app, caller, "agent:update", agent).await?;
     let earlier = store::find_version(app.database.read(), before.id, version).await?;
     let earlier = earlier.ok_or(Error::NoSuchVersion)?;
     let agent = Agent {

@@ -1,13 +1,13 @@
-//! Roles that come with something else: with an invitation, a service account, or the key of one.
+//! Who may give what: nobody gives to others, or lifts from anybody, what they do not hold themselves by now.
 
 use contracts::{
-    Caller, TenantId, UserId,
-    policy::{Grant, GrantEffect, Resource, Scope},
+    AgentId, Caller, TenantId, UserId,
+    policy::{Grant, GrantEffect, Request, Resource, Scope},
 };
 use platform::database::{Error as StoreError, Sql, Tx};
 
 use super::{
-    service::{PLATFORM_ADMIN, Rights, TENANT_OWNER, permission_roles},
+    service::{Rights, catalogue_roles},
     store,
 };
 use crate::{
@@ -15,6 +15,10 @@ use crate::{
     authority::{self, Denied},
 };
 
+/// The catalogue's action for work on the platform itself.
+pub(super) const PLATFORM_WORK: &str = "platform:manage";
+
+/// Why roles that come with something else can't be given by this caller.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotGiveable {
     #[error(transparent)]
@@ -23,7 +27,16 @@ pub(crate) enum NotGiveable {
     Refused(&'static str),
 }
 
-/// The roles behind these names, if the caller may give every one of them.
+/// What became of taking everything from a user who leaves.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    Gone,
+    /// Nothing was taken: a tenant keeps its last administrator.
+    LastOwner,
+}
+
+/// The roles of the catalogue behind these names, if the caller may give every one of them.
 pub(crate) async fn giveable(
     app: &App,
     caller: &Caller,
@@ -35,20 +48,23 @@ pub(crate) async fn giveable(
     authority::require(app, caller, "user:assign_roles", Resource::any("user")).await?;
     let mut all = Vec::new();
     for name in names {
-        let roles = permission_roles(app, name);
+        let roles = catalogue_roles(app, name);
         if roles.is_empty() {
             return Err(NotGiveable::Refused(
-                "there is no such role; GET /api/v2/permissions/catalogue lists them",
+                "there is no such role in the catalogue; a tenant's own roles are given by a grant",
             ));
         }
-        let beyond = |role: &String| {
-            app.policy.catalogue().roles.get(role).is_some_and(|role| role.scope != Scope::Tenant)
-        };
-        if roles.iter().any(beyond) {
-            return Err(NotGiveable::Refused("a role of the platform or of one agent can't come with this"));
+        if roles.iter().any(|role| scope_of(app, role) == Some(Scope::Agent)) {
+            return Err(NotGiveable::Refused(
+                "this role is about one agent: give it by a grant that names one",
+            ));
         }
-        if !holds_all(caller, &roles) {
-            return Err(NotGiveable::Refused("a role that you do not hold yourself may not be given by you"));
+        if roles.iter().any(|role| scope_of(app, role) != Some(Scope::Tenant))
+            || !holds_all(app, caller, &roles)
+        {
+            return Err(NotGiveable::Refused(
+                "a role that is more than you hold yourself may not be given by you",
+            ));
         }
         all.extend(roles);
     }
@@ -57,22 +73,53 @@ pub(crate) async fn giveable(
     Ok(all)
 }
 
-/// Whether the caller holds each of these roles, or administers what they are in.
-fn holds_all(caller: &Caller, roles: &[String]) -> bool {
-    let holds = |role: &String| caller.roles.contains(role);
-    roles.iter().all(|role| holds(role) || (is_admin(caller) && role != PLATFORM_ADMIN))
+pub(super) fn scope_of(app: &App, role: &str) -> Option<Scope> {
+    app.policy.catalogue().roles.get(role).map(|role| role.scope)
 }
 
-fn is_admin(caller: &Caller) -> bool {
-    caller.roles.iter().any(|role| role == PLATFORM_ADMIN || role == TENANT_OWNER[0])
+/// The patterns of these roles of the catalogue.
+pub(super) fn patterns_of(app: &App, roles: &[String]) -> Vec<String> {
+    let roles = roles.iter().filter_map(|role| app.policy.catalogue().roles.get(role));
+    roles.flat_map(|role| role.permissions.iter().cloned()).collect()
+}
+
+/// Whether the caller may do, by now and by this credential, whatever these roles of the catalogue allow.
+pub(super) fn holds_all(app: &App, caller: &Caller, roles: &[String]) -> bool {
+    holds(app, caller, &patterns_of(app, roles), None)
+}
+
+/// Whether the caller may do all that these patterns cover: in the whole tenant, or about one agent.
+pub(super) fn holds(app: &App, caller: &Caller, patterns: &[String], agent: Option<AgentId>) -> bool {
+    app.policy.catalogue().covered(patterns).all(|action| {
+        let request = Request::new(caller, action, place(action, agent));
+        app.policy.right(&request).allowed()
+    })
+}
+
+/// What an action is about where no single thing is meant.
+pub(super) fn place(action: &str, agent: Option<AgentId>) -> Resource {
+    let resource = Resource::any(action.split(':').next().unwrap_or_default());
+    match agent {
+        Some(agent) => resource.of_agent(agent),
+        None => resource,
+    }
 }
 
 /// Whether the caller could give somebody all of these rights, and so may act with them.
-pub(crate) fn may_give(caller: &Caller, rights: &Rights) -> bool {
+pub(crate) fn may_give(app: &App, caller: &Caller, rights: &Rights) -> bool {
     let given = |grant: &Grant| {
-        grant.effect == GrantEffect::Deny || (is_admin(caller) && grant.scope != Scope::Platform)
+        let of_catalogue = patterns_of(app, &grant.role.iter().cloned().collect::<Vec<_>>());
+        let patterns = if grant.permissions.is_empty() { &of_catalogue } else { &grant.permissions };
+        grant.effect == GrantEffect::Deny
+            || (holds(app, caller, patterns, grant.agent)
+                && (grant.scope != Scope::Platform || on_platform(app, caller)))
     };
-    holds_all(caller, &rights.roles) && rights.grants.iter().all(given)
+    holds_all(app, caller, &rights.roles) && rights.grants.iter().all(given)
+}
+
+/// Grants of the whole platform are seen, given and taken back by who works on it.
+pub(super) fn on_platform(app: &App, caller: &Caller) -> bool {
+    holds(app, caller, &[PLATFORM_WORK.to_owned()], None)
 }
 
 /// Whether a user has a right on the whole platform.
@@ -81,6 +128,11 @@ pub(crate) async fn is_platforms(connection: &impl Sql, user: UserId) -> Result<
 }
 
 /// Takes away all that a user holds in a tenant, within a change of another domain.
-pub(crate) async fn forget_in(tx: &Tx, tenant: TenantId, user: UserId) -> Result<(), StoreError> {
-    store::delete_all(tx, &tenant.to_string(), user).await
+pub(crate) async fn forget_in(tx: &Tx, tenant: TenantId, user: UserId) -> Result<Leaving, StoreError> {
+    let scope = tenant.to_string();
+    if store::is_last_holder(tx, &scope, user, super::TENANT_OWNER[0]).await? {
+        return Ok(Leaving::LastOwner);
+    }
+    store::delete_all(tx, &scope, user).await?;
+    Ok(Leaving::Gone)
 }

@@ -1,4 +1,4 @@
-//! Assigning roles, and telling which ones a user holds.
+//! Assigning roles of the catalogue, and telling what a user holds.
 
 use contracts::{
     Caller, TenantId, UserId,
@@ -7,13 +7,14 @@ use contracts::{
 use platform::{
     database::{Error as StoreError, Sql, Tx},
     durable::unix_ms,
-    policy::Catalogue,
+    policy::{Catalogue, Scope},
 };
 use serde_json::json;
 
 use super::{
+    GRANTS_OF_USER_MAX, ROLES_MAX,
     api::{Assignment, NewAssignment},
-    store,
+    giving, store,
 };
 use crate::{App, audit, authority, authority::Denied, identity};
 
@@ -22,7 +23,7 @@ pub const PLATFORM_ADMIN: &str = "saas_super_admin";
 /// A tenant's owner holds these two roles.
 pub const TENANT_OWNER: [&str; 2] = ["tenant_admin", "billing_admin"];
 /// The scope of roles that hold in every tenant.
-const PLATFORM: &str = "platform";
+pub(super) const PLATFORM: &str = "platform";
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -32,9 +33,25 @@ pub(super) enum Error {
     NoSuchUser,
     #[error("there is no role of this name; GET /api/v2/permissions/catalogue lists them")]
     NoSuchRole,
-    #[error("a role that you do not hold yourself may not be given by you")]
-    MoreThanOwn,
-    #[error("no such assignment")]
+    #[error("this role is about one agent: give it by a grant whose scope is `agent`")]
+    NeedsAgent,
+    #[error("this is a role of the tenant's own: give it by a grant")]
+    OwnRole,
+    #[error("what is more than you hold yourself may not be given or taken by you")]
+    MoreThanOwn(&'static str),
+    #[error(
+        "somebody else has to hold this role first: a tenant, and the platform, keeps its last administrator"
+    )]
+    LastOwner,
+    #[error("a role has this name already")]
+    RoleTaken,
+    #[error("a tenant has at most {ROLES_MAX} roles of its own")]
+    TooManyRoles,
+    #[error("a user has at most {GRANTS_OF_USER_MAX} grants in a tenant: take some back first")]
+    TooManyGrants,
+    #[error("{0}: {1}")]
+    Invalid(&'static str, String),
+    #[error("no such assignment, grant or role")]
     NotFound,
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -55,7 +72,7 @@ pub(crate) async fn rights_of(
     user: UserId,
 ) -> Result<Rights, StoreError> {
     let roles = store::roles(connection, &[PLATFORM, &tenant.to_string()], user).await?;
-    Ok(Rights { roles, grants: store::grants(connection, tenant, user, unix_ms()).await? })
+    Ok(Rights { roles, grants: store::grants::held(connection, tenant, user, unix_ms()).await? })
 }
 
 /// Assigns a role within a change of another domain; `None` is the whole platform.
@@ -92,8 +109,9 @@ pub(crate) async fn set_roles_of_groups_in(
     Ok((only_in(&after, &before), only_in(&before, &after)))
 }
 
-/// The roles that a name stands for: itself, or those behind `owner`, `admin`, `member`, `viewer`. Empty: no such name.
-pub(super) fn permission_roles(app: &App, name: &str) -> Vec<String> {
+/// The roles of the catalogue that a name stands for: itself, or those behind `owner`, `admin`, `member`, `viewer`.
+/// Empty: no such name.
+pub(super) fn catalogue_roles(app: &App, name: &str) -> Vec<String> {
     roles_named(app.policy.catalogue(), name)
 }
 
@@ -105,6 +123,14 @@ pub(crate) fn roles_named(catalogue: &Catalogue, name: &str) -> Vec<String> {
     catalogue.roles.contains_key(name).then(|| name.to_owned()).into_iter().collect()
 }
 
+/// Where a role is held when it is assigned: a role of the platform everywhere, any other in the caller's tenant.
+fn home_of(app: &App, caller: &Caller, role: &str) -> String {
+    match giving::scope_of(app, role) {
+        Some(Scope::Platform) => PLATFORM.to_owned(),
+        _ => caller.tenant.to_string(),
+    }
+}
+
 pub(super) async fn list(app: &App, caller: &Caller) -> Result<Vec<Assignment>, Error> {
     authority::require(app, caller, "user:read", Resource::any("role_assignment")).await?;
     Ok(store::of_tenant(app.database.read(), caller.tenant).await?)
@@ -113,27 +139,29 @@ pub(super) async fn list(app: &App, caller: &Caller) -> Result<Vec<Assignment>, 
 pub(super) async fn assign(app: &App, caller: &Caller, new: NewAssignment) -> Result<Assignment, Error> {
     let resource = Resource::new("user", new.user_id);
     let permit = authority::require(app, caller, "user:assign_roles", resource).await?;
-    let names = permission_roles(app, &new.role);
+    let names = catalogue_roles(app, &new.role);
     if names.is_empty() {
-        return Err(Error::NoSuchRole);
+        let own = store::roles::find(app.database.read(), caller.tenant, &new.role).await?;
+        return Err(if own.is_some() { Error::OwnRole } else { Error::NoSuchRole });
+    }
+    if names.iter().any(|name| giving::scope_of(app, name) == Some(Scope::Agent)) {
+        return Err(Error::NeedsAgent);
     }
     // Otherwise an administrator of one tenant could make themselves the platform's.
-    let holds = |name: &String| caller.roles.contains(name);
-    let is_admin = caller.roles.iter().any(|role| role == PLATFORM_ADMIN || role == TENANT_OWNER[0]);
-    if names.iter().any(|name| name == PLATFORM_ADMIN) || !(is_admin || names.iter().all(holds)) {
-        return Err(Error::MoreThanOwn);
+    if !giving::holds_all(app, caller, &names) {
+        return Err(Error::MoreThanOwn("role"));
     }
     if !identity::is_member(app.database.read(), caller.tenant, new.user_id).await? {
         return Err(Error::NoSuchUser);
     }
-    let tenant = caller.tenant;
     let assignment = Assignment { user_id: new.user_id, role: new.role.clone() };
     let entry = permit.entry(json!({ "role": new.role }));
+    let held: Vec<_> = names.into_iter().map(|name| (home_of(app, caller, &name), name)).collect();
     app.database
         .write(move |tx| {
             Box::pin(async move {
-                for name in &names {
-                    assign_in(tx, Some(tenant), new.user_id, name).await?;
+                for (scope, name) in &held {
+                    store::insert(tx, scope, new.user_id, name, unix_ms()).await?;
                 }
                 audit::add(tx, &entry).await
             })
@@ -146,15 +174,25 @@ pub(super) async fn assign(app: &App, caller: &Caller, new: NewAssignment) -> Re
 
 pub(super) async fn revoke(app: &App, caller: &Caller, user: UserId, role: String) -> Result<(), Error> {
     let permit = authority::require(app, caller, "user:revoke_roles", Resource::new("user", user)).await?;
-    let names = permission_roles(app, &role);
-    let scope = caller.tenant.to_string();
+    let names = catalogue_roles(app, &role);
+    if names.iter().any(|name| giving::scope_of(app, name) == Some(Scope::Platform))
+        && !giving::holds_all(app, caller, &names)
+    {
+        // A role of the platform is none of the tenant's assignments.
+        return Err(Error::NotFound);
+    }
     let entry = permit.entry(json!({ "role": role }));
+    let held: Vec<_> = names.into_iter().map(|name| (home_of(app, caller, &name), name)).collect();
     app.database
         .write(move |tx| {
             Box::pin(async move {
                 let mut removed = 0;
-                for name in &names {
-                    removed += store::delete(tx, &scope, user, name).await?;
+                for (scope, name) in &held {
+                    let kept = name == PLATFORM_ADMIN || name == TENANT_OWNER[0];
+                    if kept && store::is_last_holder(tx, scope, user, name).await? {
+                        return Err(Error::LastOwner);
+                    }
+                    removed += store::delete(tx, scope, user, name).await?;
                 }
                 if removed == 0 {
                     return Err(Error::NotFound);

@@ -79,6 +79,18 @@ struct DenyEntry {
 }
 
 impl Catalogue {
+    /// Whether a pattern covers any action. No other pattern means anything to the policy.
+    #[must_use]
+    pub fn knows(&self, pattern: &str) -> bool {
+        self.actions.keys().any(|action| covers(pattern, action))
+    }
+
+    /// The actions that any of these patterns covers, in order.
+    pub fn covered<'a>(&'a self, patterns: &'a [String]) -> impl Iterator<Item = &'a str> {
+        let actions = self.actions.keys().map(String::as_str);
+        actions.filter(|action| patterns.iter().any(|pattern| covers(pattern, action)))
+    }
+
     /// Reads and checks the whole document, also the parts that only the rules use.
     pub(super) fn read(data: &serde_json::Value) -> Result<Self, LoadError> {
         let data = Data::deserialize(data).map_err(LoadError::Data)?;
@@ -146,17 +158,17 @@ impl Data {
     }
 
     fn covers_something(&self, pattern: &str, place: &str) -> Result<(), String> {
-        let covers = match pattern.strip_suffix('*') {
-            None => self.actions.contains_key(pattern),
-            Some("") => true,
-            // `tables.rego` knows no other wildcard: one that ends within a word would cover nothing there.
-            Some(prefix) => {
-                prefix.contains(':')
-                    && prefix.ends_with([':', '_'])
-                    && self.actions.keys().any(|action| action.starts_with(prefix))
-            }
-        };
+        let covers = self.actions.keys().any(|action| covers(pattern, action));
         covers.then_some(()).ok_or_else(|| format!("{place} names unknown action {pattern}"))
+    }
+}
+
+/// What `tables.rego` says too: it knows no other wildcard, so one that ends within a word covers nothing.
+fn covers(pattern: &str, action: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        None => pattern == action,
+        Some("") => true,
+        Some(prefix) => prefix.contains(':') && prefix.ends_with([':', '_']) && action.starts_with(prefix),
     }
 }
 

@@ -22,6 +22,7 @@ mod conversations;
 mod crashes;
 mod disk;
 mod edge;
+mod grants;
 mod idempotency;
 mod interrupting;
 mod misbehaving_models;

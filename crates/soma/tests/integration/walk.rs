@@ -69,6 +69,17 @@ const OPERATIONS: &[(&str, &str, &str)] = &[
     ("POST", "/api/v2/permissions/assignments", "user:assign_roles"),
     ("DELETE", "/api/v2/permissions/assignments/{user_id}/{role}", "user:revoke_roles"),
     ("GET", "/api/v2/permissions/catalogue", "user:read"),
+    ("POST", "/api/v2/permissions/check", "user:read"),
+    ("POST", "/api/v2/permissions/dry-run", "user:assign_roles"),
+    ("GET", "/api/v2/permissions/effective", "user:read"),
+    ("GET", "/api/v2/permissions/grants", "user:read"),
+    ("POST", "/api/v2/permissions/grants", "user:assign_roles"),
+    ("DELETE", "/api/v2/permissions/grants/{id}", "user:revoke_roles"),
+    ("GET", "/api/v2/permissions/matrix", "user:read"),
+    ("GET", "/api/v2/permissions/roles", "user:read"),
+    ("POST", "/api/v2/permissions/roles", "user:assign_roles"),
+    ("DELETE", "/api/v2/permissions/roles/{name}", "user:revoke_roles"),
+    ("PATCH", "/api/v2/permissions/roles/{name}", "user:assign_roles"),
     ("GET", "/api/v2/runs/{id}", "conversation:read"),
     ("POST", "/api/v2/runs/{id}/cancel", "conversation:update"),
     ("POST", "/api/v2/runs/{id}/regenerate", "conversation:send_message"),
@@ -122,6 +133,13 @@ fn body_of(method: &str, path: &str) -> Option<Value> {
         ("PATCH", "/api/v2/conversations/{id}") => json!({ "title": "T" }),
         ("POST", "/api/v2/conversations") => json!({ "agent": "default" }),
         ("POST", "/api/v2/conversations/{id}/messages") => json!({ "content": "hello" }),
+        ("POST", "/api/v2/permissions/check") => json!({ "action": "agent:read" }),
+        ("POST", "/api/v2/permissions/dry-run") => {
+            json!({ "change": { "kind": "assign", "user_id": NOBODY, "role": "viewer" } })
+        }
+        ("POST", "/api/v2/permissions/grants") => json!({ "user_id": NOBODY, "role": "viewer" }),
+        ("POST", "/api/v2/permissions/roles") => json!({ "name": "r", "permissions": ["agent:read"] }),
+        ("PATCH", "/api/v2/permissions/roles/{name}") => json!({ "description": "d" }),
         ("POST", "/api/v2/permissions/assignments") => json!({ "user_id": NOBODY, "role": "viewer" }),
         ("POST", "/v1/chat/completions") => {
             json!({ "model": "scripted", "messages": [{ "role": "user", "content": "hello" }] })

@@ -81,10 +81,13 @@ pub(super) async fn create(
     new: NewConversation,
     guard: Guard,
 ) -> Result<Conversation, Error> {
-    let permit =
-        authority::require(app, caller, "conversation:create", Resource::any("conversation")).await?;
-    let agent =
-        agents::find(app.database.read(), caller.tenant, &new.agent).await?.ok_or(Error::NoSuchAgent)?;
+    let agent = agents::find(app.database.read(), caller.tenant, &new.agent).await?;
+    let mut resource = Resource::any("conversation");
+    if let Some(agent) = &agent {
+        resource = resource.of_agent(agent.id);
+    }
+    let permit = authority::require(app, caller, "conversation:create", resource).await?;
+    let agent = agent.ok_or(Error::NoSuchAgent)?;
     if agent.archived {
         return Err(Error::AgentArchived);
     }
@@ -132,17 +135,22 @@ pub(super) async fn list(
     query: ListQuery,
     limit: u32,
 ) -> Result<Page<Conversation>, Error> {
-    authority::require(app, caller, "conversation:read", Resource::any("conversation")).await?;
+    let agent = match &query.agent {
+        None => None,
+        Some(name) => Some(agents::find(app.database.read(), caller.tenant, name).await?),
+    };
+    let mut resource = Resource::any("conversation");
+    if let Some(Some(agent)) = &agent {
+        resource = resource.of_agent(agent.id);
+    }
+    authority::require(app, caller, "conversation:read", resource).await?;
     let after = match query.cursor.as_deref() {
         None | Some("") => None,
         Some(text) => Some(parse_cursor(text).ok_or(Error::BadCursor("cursor"))?),
     };
-    let agent = match &query.agent {
+    let agent = match agent {
         None => None,
-        Some(name) => {
-            let found = agents::find(app.database.read(), caller.tenant, name).await?;
-            Some(found.ok_or(Error::NoSuchAgent)?.id)
-        }
+        Some(found) => Some(found.ok_or(Error::NoSuchAgent)?.id),
     };
     let shelf = Shelf {
         tenant: caller.tenant,

@@ -96,7 +96,12 @@ pub(super) async fn remove(app: &App, caller: &Caller, id: UserId) -> Result<(),
                 if store::delete_member(tx, tenant, id).await? == 0 {
                     return Err(Error::NotFound);
                 }
-                permissions::forget_in(tx, tenant, id).await?;
+                if permissions::forget_in(tx, tenant, id).await? == permissions::Leaving::LastOwner {
+                    return Err(Error::Conflict(
+                        "last_owner",
+                        "A tenant keeps its last administrator: make somebody else one first.",
+                    ));
+                }
                 key_rows::revoke_all_of(tx, tenant, id, unix_ms()).await?;
                 session_rows::delete_in_tenant(tx, id, tenant).await?;
                 link_rows::delete_in_tenant(tx, id, tenant).await?;

@@ -1,11 +1,11 @@
-//! The SQL of role assignments, grants and tenants' own roles.
+//! The SQL of role assignments; grants and tenants' own roles have files of their own.
 
-use contracts::{
-    TenantId, UserId,
-    policy::{Grant, GrantEffect, Scope},
-};
+pub(super) mod grants;
+pub(super) mod roles;
+
+use contracts::{TenantId, UserId};
 use platform::{
-    database::{Error, Migration, Row, Sql, Tx},
+    database::{Error, Migration, Sql, Tx},
     params,
 };
 
@@ -59,50 +59,6 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         statements: &["ALTER TABLE role_assignments ADD COLUMN given_by TEXT NOT NULL DEFAULT 'hand'"],
     },
 ];
-
-/// The grants of a user in a tenant and on the platform that have not ended, oldest first.
-pub(super) async fn grants(
-    connection: &impl Sql,
-    tenant: TenantId,
-    user: UserId,
-    now: i64,
-) -> Result<Vec<Grant>, Error> {
-    let rows = connection
-        .all(
-            "SELECT g.id, g.scope, g.agent_id, g.role, g.permission, g.effect, c.permissions AS own_permissions
-             FROM grants g LEFT JOIN custom_roles c ON c.tenant_id = $1 AND c.name = g.role
-             WHERE g.user_id = $2 AND g.scope IN ($1, 'platform') AND (g.expires_at IS NULL OR g.expires_at > $3)
-             ORDER BY g.id",
-            params![tenant, user, now],
-        )
-        .await?;
-    rows.iter().map(held).collect()
-}
-
-fn held(row: &Row) -> Result<Grant, Error> {
-    let agent = row.parse_opt("agent_id")?;
-    let permissions = match (row.text_opt("permission")?, row.text_opt("own_permissions")?) {
-        (Some(permission), _) => vec![permission],
-        (None, Some(_)) => row.json("own_permissions")?,
-        (None, None) => Vec::new(),
-    };
-    Ok(Grant {
-        id: row.parse("id")?,
-        role: row.text_opt("role")?,
-        permissions,
-        effect: match row.text("effect")?.as_str() {
-            "allow" => GrantEffect::Allow,
-            "deny" => GrantEffect::Deny,
-            _ => return Err(Error::Corrupt("grants.effect".into())),
-        },
-        scope: match (agent, row.text("scope")?.as_str()) {
-            (Some(_), _) => Scope::Agent,
-            (None, "platform") => Scope::Platform,
-            (None, _) => Scope::Tenant,
-        },
-        agent,
-    })
-}
 
 pub(super) async fn roles(
     connection: &impl Sql,
@@ -173,6 +129,18 @@ pub(super) async fn delete_of_group(tx: &Tx, scope: &str, user: UserId, role: &s
 pub(super) async fn delete(tx: &Tx, scope: &str, user: UserId, role: &str) -> Result<u64, Error> {
     let sql = "DELETE FROM role_assignments WHERE scope = $1 AND user_id = $2 AND role = $3";
     tx.run(sql, params![scope, user, role]).await
+}
+
+/// Whether a user is the only one who holds a role in a scope.
+pub(super) async fn is_last_holder(tx: &Tx, scope: &str, user: UserId, role: &str) -> Result<bool, Error> {
+    let row = tx
+        .one(
+            "SELECT COUNT(*) AS holders, MAX(user_id) AS holder FROM role_assignments WHERE scope = $1 AND role = $2",
+            params![scope, role],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(false) };
+    Ok(row.int("holders")? == 1 && row.text("holder")? == user.to_string())
 }
 
 /// Whether a user has a role or a grant on the whole platform.
