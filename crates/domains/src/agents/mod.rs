@@ -23,7 +23,7 @@ pub use finish::Finish;
 pub(crate) use finish::settle;
 pub use run_tool::RunTool;
 pub use service::ensure_default;
-pub(crate) use service::{every, find, forget_run, get};
+pub(crate) use service::{add_default, every, find, forget_run, get};
 pub use turn::turn;
 
 use crate::Domain;

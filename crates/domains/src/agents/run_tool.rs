@@ -29,6 +29,7 @@ use crate::{
     audit,
     conversations::journal::{self, NewMessage, Run},
     permissions,
+    tenants::settings,
     tools::{self, Outcome, Status, Tool, Toolbox},
 };
 
@@ -140,8 +141,10 @@ async fn decide(app: &App, run: &Run, call: &ToolCall) -> Result<(Request, Decis
         credential: Credential::Run(run.id),
         impersonator: run.impersonator,
     };
+    let mut ask = agent.tools_ask;
+    ask.extend(settings::approval_required_tools(app, run.tenant, agent.id).await?);
     let request = Request::new(&caller, "tool:execute", Resource::new("tool", &call.tool).of_agent(agent.id))
-        .with_context(json!({ "agent_tools": agent.tools, "agent_tools_ask": agent.tools_ask }));
+        .with_context(json!({ "agent_tools": agent.tools, "agent_tools_ask": ask }));
     let decision = app.policy.decide(&request);
     metrics::counter!("tool_executor_policy_decisions_total", "effect" => decision.effect.as_str())
         .increment(1);
@@ -200,6 +203,7 @@ async fn ask(
 ) -> Result<Completed<Option<ApprovalId>>, StepError> {
     let frames = record.opening_frames();
     let (run, entry) = (record.run.id, record.entry.clone());
+    let expiry_ms = settings::approval_expiry_ms(app, record.run.tenant, record.run.agent).await?;
     let now = unix_ms();
     let new = NewApproval {
         id: ApprovalId::new(),
@@ -213,7 +217,7 @@ async fn ask(
         reason: record.opening.map(|opening| opening.decision.reason).unwrap_or_default(),
         requested_by: record.run.user,
         requested_at: now,
-        expires_at: now.saturating_add(app.config.approval_expiry_ms),
+        expires_at: now.saturating_add(expiry_ms),
     };
     faults::point("approval_before_request");
     let completed = attempt

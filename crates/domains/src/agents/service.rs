@@ -89,6 +89,11 @@ pub async fn ensure_default(database: &Database, tenant: TenantId) -> Result<(),
     if store::by_slug(database.read(), tenant, DEFAULT_SLUG).await?.is_some() {
         return Ok(());
     }
+    database.write(move |tx| Box::pin(async move { add_default(tx, tenant).await })).await
+}
+
+/// Makes a new tenant's agent `default` within its own change.
+pub(crate) async fn add_default(tx: &Tx, tenant: TenantId) -> Result<(), StoreError> {
     let now = Timestamp(unix_ms());
     #[cfg_attr(not(feature = "faults"), expect(unused_mut, reason = "a test build adds its tools"))]
     let mut tools = DEFAULT_TOOLS.map(str::to_owned).to_vec();
@@ -109,7 +114,7 @@ pub async fn ensure_default(database: &Database, tenant: TenantId) -> Result<(),
         created_at: now,
         updated_at: now,
     };
-    database.write(move |tx| Box::pin(async move { store::insert(tx, tenant, &agent, None).await })).await?;
+    store::insert(tx, tenant, &agent, None).await?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ mod bulk;
 mod dispatch;
 pub(crate) mod journal;
 mod service;
+mod stop;
 mod store;
 mod stream;
 mod usage;
@@ -24,6 +25,7 @@ pub(crate) use service::{
     asks::{Asked, Question, abandon, ask, events_of, follow, forget},
     runs::{cancel as cancel_run, get as kept_run},
 };
+pub(crate) use stop::stop_all;
 pub(crate) use usage::{By, Sum, Window, sums as usage};
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(crate) use mail::Mail;
 pub use oidc::Provider;
 pub(crate) use passwords::Passwords;
 pub use users::{create_admin, ensure_user};
-pub(crate) use users::{email_of, is_member};
+pub(crate) use users::{email_of, ensure_person, is_member, join};
 
 use crate::{App, Domain};
 

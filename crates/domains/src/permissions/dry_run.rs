@@ -9,7 +9,7 @@ use contracts::{
 
 use super::{
     api::{Change, Difference, DryRun},
-    explain, grants, giving, roles,
+    explain, giving, grants, roles,
     service::{self, Error, Rights, catalogue_roles},
     store,
 };

@@ -6,8 +6,8 @@
 mod api;
 mod dry_run;
 mod explain;
-mod grants;
 mod giving;
+mod grants;
 mod roles;
 mod service;
 mod store;

@@ -1,17 +1,25 @@
-//! Making and finding tenants.
+//! Making, finding, closing and opening tenants.
 
 use contracts::{Caller, TenantId, policy::Resource};
 use platform::{
     database::{Database, Error as StoreError, Sql},
     durable::unix_ms,
-    http::Timestamp,
+    http::{Page, PageRequest, Timestamp},
 };
+use serde_json::json;
 
-use super::{api::Tenant, store};
-use crate::{App, authority, authority::Denied, models};
+use super::{
+    api::{CreateTenant, Suspension, Tenant},
+    standing::Status,
+    store,
+};
+use crate::{App, agents, audit, authority, authority::Denied, conversations, identity, models, permissions};
 
 /// The tenant of a standalone install.
 pub const DEFAULT_SLUG: &str = "default";
+const SLUG_CHARS_MAX: usize = 64;
+const NAME_CHARS_MAX: usize = 200;
+const REASON_CHARS_MAX: usize = 500;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -19,6 +27,10 @@ pub enum Error {
     Denied(#[from] Denied),
     #[error("no such tenant: run `soma migrate` first")]
     NotFound,
+    #[error("another tenant has this slug")]
+    SlugTaken,
+    #[error("{0}: {1}")]
+    Invalid(&'static str, String),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -43,10 +55,21 @@ pub(crate) async fn name_of(connection: &impl Sql, id: TenantId) -> Result<Optio
     Ok(tenant.map(|Tenant { id, slug, name, .. }| TenantName { id, slug, name }))
 }
 
-/// Makes a tenant and its budget account. An operator's act: there is no route for it yet.
+fn made(new: NewTenant, status: Status) -> Tenant {
+    Tenant {
+        id: TenantId::new(),
+        slug: new.slug,
+        name: new.name,
+        status,
+        status_reason: None,
+        created_at: Timestamp(unix_ms()),
+    }
+}
+
+/// Makes a tenant and its budget account, asking nobody: an operator's act.
 pub async fn create(database: &Database, new: NewTenant) -> Result<TenantId, StoreError> {
-    let id = TenantId::new();
-    let tenant = Tenant { id, slug: new.slug, name: new.name, created_at: Timestamp(unix_ms()) };
+    let tenant = made(new, Status::Active);
+    let id = tenant.id;
     database
         .write(move |tx| {
             Box::pin(async move {
@@ -80,7 +103,147 @@ pub async fn slugs(database: &Database) -> Result<Vec<(TenantId, String)>, Store
     store::slugs(database.read()).await
 }
 
-pub(super) async fn own(app: &App, caller: &Caller) -> Result<Tenant, Error> {
-    authority::require(app, caller, "tenant:read", Resource::new("tenant", caller.tenant)).await?;
-    store::by_id(app.database.read(), caller.tenant).await?.ok_or(Error::NotFound)
+/// A tenant by its id as the policy sees it: one of another tenant's ids is asked for as an absent one is.
+fn resource(id: &str) -> Resource {
+    let mut resource = Resource::new("tenant", id);
+    resource.attributes = json!({ "tenant": id });
+    resource
+}
+
+async fn find(connection: &impl Sql, id: &str) -> Result<Tenant, Error> {
+    let id = id.parse().map_err(|_| Error::NotFound)?;
+    store::by_id(connection, id).await?.ok_or(Error::NotFound)
+}
+
+fn checked_name(name: &str) -> Result<String, Error> {
+    let name = name.trim();
+    if (1..=NAME_CHARS_MAX).contains(&name.chars().count()) {
+        return Ok(name.to_owned());
+    }
+    Err(Error::Invalid("name", format!("expected 1 to {NAME_CHARS_MAX} characters")))
+}
+
+fn checked_slug(slug: &str) -> Result<(), Error> {
+    let good = (1..=SLUG_CHARS_MAX).contains(&slug.len())
+        && slug.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+    if good && slug.parse::<TenantId>().is_err() {
+        return Ok(());
+    }
+    let expected = format!("expected 1 to {SLUG_CHARS_MAX} lower-case letters, digits and hyphens");
+    Err(Error::Invalid("slug", expected))
+}
+
+pub(super) async fn show(app: &App, caller: &Caller, id: &str) -> Result<Tenant, Error> {
+    authority::require(app, caller, "tenant:read", resource(id)).await?;
+    find(app.database.read(), id).await
+}
+
+pub(super) async fn list(app: &App, caller: &Caller, page: &PageRequest) -> Result<Page<Tenant>, Error> {
+    authority::require(app, caller, "platform:manage", Resource::any("tenant")).await?;
+    let rows = store::page(app.database.read(), page).await?;
+    Ok(page.page(rows, |tenant| tenant.id.to_string()))
+}
+
+pub(super) async fn create_by(app: &App, caller: &Caller, new: CreateTenant) -> Result<Tenant, Error> {
+    let permit = authority::require(app, caller, "tenant:create", Resource::any("tenant")).await?;
+    checked_slug(&new.slug)?;
+    let name = checked_name(&new.name)?;
+    let status = if new.pending { Status::Pending } else { Status::Active };
+    let tenant = made(NewTenant { slug: new.slug, name }, status);
+    let id = tenant.id;
+    let owner = match &new.owner_email {
+        Some(email) => {
+            let owner = identity::ensure_person(&app.database, email).await;
+            owner.map_err(|error| Error::Invalid("owner_email", error.to_string()))?
+        }
+        None => caller.user,
+    };
+    let entry = permit.entry(json!({ "id": id, "slug": tenant.slug, "owner": owner }));
+    let tenant = app
+        .database
+        .write(move |tx| {
+            Box::pin(async move {
+                if store::by_slug(tx, &tenant.slug).await?.is_some() {
+                    return Err(Error::SlugTaken);
+                }
+                store::insert(tx, &tenant).await?;
+                models::open_account(tx, id, "tenant", &id.to_string()).await?;
+                identity::join(tx, id, owner, &permissions::TENANT_OWNER.map(str::to_owned)).await?;
+                agents::add_default(tx, id).await?;
+                audit::add(tx, &entry).await?;
+                Ok(tenant)
+            })
+        })
+        .await?;
+    app.sessions.forget_all();
+    Ok(tenant)
+}
+
+pub(super) async fn rename(app: &App, caller: &Caller, id: &str, name: String) -> Result<Tenant, Error> {
+    let permit = authority::require(app, caller, "tenant:update", resource(id)).await?;
+    let mut tenant = find(app.database.read(), id).await?;
+    tenant.name = checked_name(&name)?;
+    let entry = permit.entry(json!({ "name": tenant.name }));
+    app.database
+        .write(move |tx| {
+            Box::pin(async move {
+                if store::rename(tx, tenant.id, &tenant.name).await? == 0 {
+                    return Err(Error::NotFound);
+                }
+                audit::add(tx, &entry).await?;
+                Ok(tenant)
+            })
+        })
+        .await
+}
+
+/// Closes a tenant and stops what is at work in it, in one commit.
+pub(super) async fn suspend(
+    app: &App,
+    caller: &Caller,
+    id: &str,
+    suspension: Suspension,
+) -> Result<Tenant, Error> {
+    let permit = authority::require(app, caller, "tenant:suspend", resource(id)).await?;
+    let tenant = find(app.database.read(), id).await?.id;
+    let reason = suspension.reason.trim().to_owned();
+    if !(1..=REASON_CHARS_MAX).contains(&reason.chars().count()) {
+        return Err(Error::Invalid("reason", format!("expected 1 to {REASON_CHARS_MAX} characters")));
+    }
+    let status = if suspension.churned { Status::Churned } else { Status::Suspended };
+    let (tenant, stopped) = app
+        .database
+        .write(move |tx| {
+            Box::pin(async move {
+                store::set_status(tx, tenant, status, Some(&reason)).await?;
+                let stopped = conversations::stop_all(tx, tenant).await?;
+                let details = json!({ "status": status, "reason": reason, "runs": stopped.count() });
+                audit::add(tx, &permit.entry(details)).await?;
+                let tenant = store::by_id(tx, tenant).await?.ok_or(Error::NotFound)?;
+                Ok::<_, Error>((tenant, stopped))
+            })
+        })
+        .await?;
+    app.standing.forget(tenant.id);
+    stopped.tell(app).await;
+    Ok(tenant)
+}
+
+pub(super) async fn resume(app: &App, caller: &Caller, id: &str) -> Result<Tenant, Error> {
+    let permit = authority::require(app, caller, "tenant:suspend", resource(id)).await?;
+    let before = find(app.database.read(), id).await?;
+    let entry = permit.entry(json!({ "status": Status::Active, "before": before.status }));
+    let id = before.id;
+    let tenant = app
+        .database
+        .write(move |tx| {
+            Box::pin(async move {
+                store::set_status(tx, id, Status::Active, None).await?;
+                audit::add(tx, &entry).await?;
+                store::by_id(tx, id).await?.ok_or(Error::NotFound)
+            })
+        })
+        .await?;
+    app.standing.forget(id);
+    Ok(tenant)
 }

@@ -38,6 +38,7 @@ mod second_factor;
 mod sign_in;
 mod single_sign_on;
 mod source;
+mod tenancy;
 mod tenants;
 mod tidy;
 mod usage;

@@ -123,6 +123,21 @@ pub(in super::super) async fn open(
     rows.iter().map(|row| Ok((row.parse("id")?, row.parse("state")?))).collect()
 }
 
+/// The runs of a tenant that have not ended, whether they wait or are at work.
+pub(in super::super) async fn open_in_tenant(
+    tx: &Tx,
+    tenant: TenantId,
+) -> Result<Vec<(RunId, RunState)>, Error> {
+    let rows = tx
+        .all(
+            "SELECT id, state FROM runs WHERE state IN ('queued', 'running', 'waiting', 'cancelling')
+               AND tenant_id = $1 ORDER BY id",
+            params![tenant],
+        )
+        .await?;
+    rows.iter().map(|row| Ok((row.parse("id")?, row.parse("state")?))).collect()
+}
+
 /// Whether a message waits in a conversation.
 pub(in super::super) async fn waiting(
     connection: &impl Sql,

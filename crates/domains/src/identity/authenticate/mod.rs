@@ -27,7 +27,7 @@ use super::{
     impersonation, keys, oidc, sessions,
     store::{keys as key_rows, sessions as session_rows},
 };
-use crate::{App, permissions};
+use crate::{App, authority, permissions};
 
 /// Paths that need no credential, and those below which none does.
 const PUBLIC: &[&str] = &["/health/live", "/health/ready", "/api/openapi.json"];
@@ -59,6 +59,7 @@ pub async fn require_caller(
     origin::check(&request, &app.config.sign_in.public_url, path.starts_with(SIGN_IN))?;
     if !is_public(path) {
         let caller = authenticate(&app, request.headers()).await?;
+        let caller = authority::admit(&app, Some(caller)).await?;
         request.extensions_mut().insert(caller);
     }
     Ok(next.run(request).await)

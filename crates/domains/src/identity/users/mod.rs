@@ -95,6 +95,21 @@ pub async fn ensure_user(
     Ok(user)
 }
 
+/// Finds or makes a person, a member of nothing yet.
+pub(crate) async fn ensure_person(database: &Database, email: &str) -> Result<UserId, Error> {
+    let email = checked_email(email)?;
+    if let Some(known) = store::by_email(database.read(), &email).await? {
+        return Ok(known.id);
+    }
+    let user = UserId::new();
+    database
+        .write(move |tx| {
+            Box::pin(async move { store::insert(tx, user, &email, "", Kind::Person, unix_ms()).await })
+        })
+        .await?;
+    Ok(user)
+}
+
 /// Makes a user a member with these roles, within a change. One who is a member already gets the roles added.
 pub(crate) async fn join(
     tx: &Tx,
