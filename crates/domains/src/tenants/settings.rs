@@ -4,10 +4,7 @@
 //! only be narrowed, the strictest. What an operator sets before the start is the configuration's, not this.
 
 use contracts::{AgentId, Caller, TenantId, UserId, policy::Resource};
-use platform::{
-    database::Error as StoreError,
-    durable::unix_ms,
-};
+use platform::{database::Error as StoreError, durable::unix_ms};
 use serde_json::{Value, json};
 
 use super::{api::SettingItem, service::Error, store::settings as store};
