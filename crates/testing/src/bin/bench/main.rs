@@ -317,6 +317,7 @@ async fn main() {
         "turns_with_one_tool": tool,
         "code_execute": code,
         "list_pages": lists,
+        "policy_decision_us": testing::policy_timing::policy_decision_us().expect("the policy loads"),
         "openai_passthrough": passthrough,
     });
     std::fs::remove_dir_all(&install.folder).expect("the folder goes");
