@@ -155,9 +155,9 @@ export class Nav extends LitElement {
             ${icon("keyboard")}
           </button>
         </div>
-        <soma-menu label="Account of ${me.email}" look="plain account" .items=${this.#account(me)}>
+        <soma-menu label="${me.name || me.email} ${me.tenant?.name ?? ""}: account" look="plain account" .items=${this.#account(me)}>
           <span class="who" slot=""
-            ><span>${me.name || me.email}</span><span class="caps">${me.tenant?.name ?? ""}</span></span
+            ><span>${me.name || me.email}</span> <span class="caps">${me.tenant?.name ?? ""}</span></span
           >
         </soma-menu>
       </div>

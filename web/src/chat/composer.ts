@@ -45,6 +45,10 @@ export class Composer extends LitElement {
         font: 400 var(--text-l) / 1.5 var(--sans);
         resize: none;
       }
+      /* The box shows the focus. */
+      textarea:focus-visible {
+        outline: 0;
+      }
       ::placeholder {
         color: var(--ink-3);
         opacity: 1;

@@ -118,12 +118,6 @@ export const turnStyles = css`
   }
   footer {
     padding-left: 20px;
-    opacity: 0.75;
-    transition: opacity 0.12s;
-  }
-  article:hover footer,
-  footer:focus-within {
-    opacity: 1;
   }
   .facts {
     padding: 0 6px;

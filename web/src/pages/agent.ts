@@ -47,6 +47,9 @@ export class AgentPage extends LitElement {
         padding: 8px 12px;
         border-top: 1px solid var(--line);
       }
+      .tool .small {
+        flex: none;
+      }
       .tool:first-child {
         border-top: 0;
       }

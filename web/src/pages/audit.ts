@@ -67,10 +67,14 @@ export class AuditPage extends LitElement {
       .more {
         margin-top: var(--s3);
       }
+      form button {
+        margin-left: auto;
+      }
       td {
         vertical-align: top;
       }
-      time {
+      time,
+      td:nth-child(2) {
         white-space: nowrap;
       }
     `,
@@ -188,7 +192,7 @@ export class AuditPage extends LitElement {
                 </td>
                 <td class="mono">${entry.action}</td>
                 <td>${entry.resource_type} <span class="mono quiet">${entry.resource_id?.slice(0, 13)}</span></td>
-                <td><span class="tag ${entry.effect === "allow" ? "good" : "bad"}">${entry.effect}</span></td>
+                <td><span class="tag ${entry.effect === "allow" ? "good" : entry.effect === "ask" ? "warn" : "bad"}">${entry.effect}</span></td>
                 <td>
                   <details>
                     <summary>${entry.reason}</summary>

@@ -30,10 +30,25 @@ export class LinkPage extends LitElement {
   @state() private problem: Problem | null = null;
   @state() private busy = false;
   #token = "";
+  #unsubscribe = () => {};
 
   override connectedCallback(): void {
     super.connectedCallback();
-    this.#token = location.value.hash;
+    // Another link may be opened in the same tab: then only the fragment changes.
+    this.#unsubscribe = location.subscribe(() => this.#take());
+    this.#take();
+  }
+
+  override disconnectedCallback(): void {
+    super.disconnectedCallback();
+    this.#unsubscribe();
+  }
+
+  #take(): void {
+    const { path, hash } = location.value;
+    if (path !== "/link" || !hash) return;
+    this.#token = hash;
+    this.link = null;
     history.replaceState(null, "", "/link");
     void this.#inspect();
   }
@@ -57,7 +72,7 @@ export class LinkPage extends LitElement {
         <h1>${HEADINGS[link.purpose]}</h1>
         <p>
           ${link.purpose === "invitation" ? html`To join <strong>${link.tenant}</strong> as` : html`For`}
-          <strong>${link.email}</strong>. This link works once, until ${ago(link.expires_at)}.
+          <strong>${link.email}</strong>. The link works once and ends ${ago(link.expires_at)}.
         </p>
       </header>
       ${this.problem && !this.problem.errors.length ? html`<soma-problem .problem=${this.problem}></soma-problem>` : nothing}
@@ -65,7 +80,7 @@ export class LinkPage extends LitElement {
         <input type="hidden" name="username" autocomplete="username" .value=${link.email} />
         ${link.purpose === "reset"
           ? nothing
-          : html`<label>Your name<input name="name" autocomplete="name" maxlength="200" /></label>`}
+          : html`<label>Your name<input name="name" autocomplete="name" maxlength="200" autofocus /></label>`}
         <label
           >Password<input
             name="password"
@@ -73,7 +88,7 @@ export class LinkPage extends LitElement {
             autocomplete="new-password"
             minlength=${PASSWORD_MIN}
             required
-            autofocus
+            ?autofocus=${link.purpose === "reset"}
           />
           ${this.problem?.about("password")
             ? html`<span class="wrong" role="alert">${this.problem.about("password")}</span>`
