@@ -4,6 +4,7 @@ import { customElement, property, state } from "lit/decorators.js";
 import { api } from "../api/client";
 import type { Effect, User } from "../api/types";
 import { page } from "../styles/controls";
+import "../ui/empty";
 import { Loader } from "../ui/loader";
 import "../ui/problem-note";
 
@@ -56,6 +57,9 @@ export class Explain extends LitElement {
         <label class="check"><input type="checkbox" .checked=${this.allowedOnly} @change=${this.#only} />allowed only</label>
       </div>
       <soma-problem .problem=${problem} .retry=${reload}></soma-problem>
+      ${this.user
+        ? nothing
+        : html`<soma-empty heading="Whose rights?" text="Choose somebody, and see what they may do and through which role or grant."></soma-empty>`}
       ${value
         ? html`<div class="table">
               <table>

@@ -74,7 +74,7 @@ export class RolesMatrix extends LitElement {
                 html`<tr>
                   <th scope="row">${action}</th>
                   ${roles.map((_, column) =>
-                    cells[index]?.[column]
+                    cells[column]?.[index]
                       ? html`<td>${icon("check", 14)}<span class="hidden-text">yes</span></td>`
                       : html`<td class="off">·</td>`,
                   )}

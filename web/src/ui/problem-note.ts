@@ -36,6 +36,11 @@ export class ProblemNote extends LitElement {
   /** Offers "Try again". */
   @property({ attribute: false }) retry?: () => void;
 
+  protected override willUpdate(): void {
+    // Without a problem it takes no room, nor a gap.
+    this.hidden = !this.problem;
+  }
+
   override render() {
     if (!this.problem) return nothing;
     const problem = asProblem(this.problem);
