@@ -90,7 +90,7 @@ impl From<ServiceError> for Problem {
     }
 }
 
-/// Lists audit entries that fit, newest first. A page that has looked at 10,000 entries ends there: it may be short,
+/// Lists audit entries that fit, newest first. A page that has looked at 4,000 entries ends there: it may be short,
 /// or empty, and still have a `next_cursor`.
 #[utoipa::path(get, path = "/api/v2/audit", tag = "audit", params(PageQuery, AuditQuery),
     extensions(("x-soma-action" = json!("audit:read"))),

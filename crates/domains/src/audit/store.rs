@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Entries that one page of a search looks at: what bounds its time, however few of them fit.
-const LOOKED_AT_MAX: i64 = 10_000;
+const LOOKED_AT_MAX: i64 = 4000;
 /// An entry's id is made a moment before or after its time is taken, and a clock may be set back meanwhile.
 const CLOCK_SLACK_MS: i64 = 60_000;
 

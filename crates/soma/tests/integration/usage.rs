@@ -72,7 +72,7 @@ async fn sums_are_those_of_the_runs_however_they_are_cut() {
 #[tokio::test]
 async fn a_new_install_is_filled_with_made_up_work_and_one_that_is_used_is_not() {
     let mut server = Server::installed(&[]);
-    let filled = server.run(&["dev", "seed", "--messages", "3000", "--audit", "2500"]);
+    let filled = server.run(&["dev", "seed", "--messages", "3000", "--audit", "4500"]);
     assert!(filled.status.success(), "{}", text(&filled.stderr));
     server.restart().await;
     let admin = server.api();
@@ -82,7 +82,13 @@ async fn a_new_install_is_filled_with_made_up_work_and_one_that_is_used_is_not()
     assert!(conversations.iter().all(|conversation| conversation["last_run_state"] == "completed"));
     let id = conversations[0]["id"].as_str().unwrap();
     assert_eq!(admin.transcript(id).await.len(), 50);
-    assert_eq!(admin.get("/api/v2/audit/verify").await.expect(200)["entries"], 2500);
+    assert_eq!(admin.get("/api/v2/audit/verify").await.expect(200)["entries"], 4500);
+    // A search looks at 4,000 entries at a time, and says where it goes on.
+    let first = admin.get("/api/v2/audit?q=%7B%22number%22:0%7D").await.expect(200);
+    assert_eq!(first["items"], json!([]));
+    let next = first["next_cursor"].as_str().unwrap();
+    let second = admin.get(&format!("/api/v2/audit?q=%7B%22number%22:0%7D&cursor={next}")).await.expect(200);
+    assert_eq!((&second["items"][0]["sequence"], second.get("next_cursor")), (&json!(1), None));
     assert_eq!(usage(&admin, "?by=agent").await.len(), 1);
     let again = server.run(&["dev", "seed", "--messages", "100"]);
     assert_eq!(again.status.code(), Some(1));

@@ -44,6 +44,14 @@ pub(super) async fn nobody_is_asked_any_more(api: &Api) {
     }
 }
 
+/// No kill tore the chain, whoever wrote to it, and each message that was accepted is in it.
+pub(super) async fn the_audit_is_whole(api: &Api, accepted: usize) {
+    match api.verified_audit().await {
+        Ok(found) if found["ok"] == true && found["entries"].as_u64() >= Some(accepted as u64) => {}
+        other => api.violated(Promise::Audit, format!("the audit of {accepted} messages: {other:?}")),
+    }
+}
+
 /// A follower that was cut off has seen what one sees who reads all of it at once.
 async fn read_again(api: &Api, turn: &Turn) {
     let mut frames: Vec<Frame> = Vec::new();

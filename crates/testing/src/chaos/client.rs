@@ -184,6 +184,11 @@ impl Api {
         Ok(page["items"].as_array().cloned().unwrap_or_default())
     }
 
+    /// Whether the audit is as it was written, and how many entries it has.
+    pub(super) async fn verified_audit(&self) -> Result<Value, Refused> {
+        self.get("/api/v2/audit/verify").await
+    }
+
     /// Approves whatever waits for approval, again and again.
     pub(super) async fn approve_all(&self) {
         loop {

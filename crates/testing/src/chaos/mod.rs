@@ -202,6 +202,7 @@ impl<'a, T: Topology> Chaos<'a, T> {
         if settled {
             check::by_api(&self.api, &turns).await;
             check::nobody_is_asked_any_more(&self.api).await;
+            check::the_audit_is_whole(&self.api, turns.len()).await;
         } else {
             let open: Vec<_> =
                 turns.iter().filter(|turn| !*turn.done.borrow()).map(|turn| &turn.run).collect();

@@ -25,6 +25,8 @@ pub enum Promise {
     Unknown,
     Budget,
     Events,
+    /// The audit's chain is whole, and everything accepted is in it.
+    Audit,
     /// The program ends only when it is killed or asked to, and panics nowhere.
     Program,
     Database,
