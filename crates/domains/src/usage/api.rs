@@ -122,10 +122,12 @@ fn named(object: serde_json::Map<String, serde_json::Value>) -> Result<UsageQuer
 /// What the runs of one day, agent, user or model took.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct UsageItem {
-    /// The day (as in `2026-01-31`, UTC), the agent's or the user's id, or the model's name.
+    /// The day (as in `2026-01-31`, UTC), the agent's or the user's id, or the model's name. Empty for calls without an
+    /// agent, and for runs that asked no model.
     pub key: String,
     /// The same for people.
     pub label: String,
+    /// Runs, and calls of a model by its name.
     pub runs: u64,
     pub input_tokens: u64,
     pub output_tokens: u64,
@@ -148,7 +150,7 @@ impl From<Error> for Problem {
     }
 }
 
-/// Sums what the tenant's runs took.
+/// Sums what the tenant's runs took, and its calls of models by name.
 #[utoipa::path(get, path = "/api/v2/usage", tag = "usage", params(UsageQuery),
     extensions(("x-soma-action" = json!("billing:view_usage"))),
     responses((status = 200, body = Usage), (status = "default", body = Problem)))]

@@ -1,6 +1,6 @@
-//! Usage: what a tenant's runs took, in tokens and money, by day, agent, user or model.
+//! Usage: what a tenant's runs and calls of models took, in tokens and money, by day, agent, user or model.
 //!
-//! It keeps nothing: the sums are those of the runs themselves.
+//! It keeps nothing: the sums are those of the runs and calls themselves.
 
 mod api;
 mod service;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, text};
+use crate::harness::{Server, text, until};
 
 async fn usage(api: &crate::harness::Api, query: &str) -> Vec<Value> {
     let answer = api.get(&format!("/api/v2/usage{query}")).await.expect(200);
@@ -67,6 +67,30 @@ async fn sums_are_those_of_the_runs_however_they_are_cut() {
         let reply = admin.get(&format!("/api/v2/usage?{query}")).await;
         assert_eq!((reply.problem(422), &reply.body["errors"][0]["field"]), ("invalid", &json!(field)));
     }
+}
+
+#[tokio::test]
+async fn calls_of_a_model_by_its_name_are_summed_too() {
+    let server = Server::start().await;
+    let admin = server.api();
+    let body = json!({ "model": "scripted", "messages": [{ "role": "user", "content": "[[say hello]]" }] });
+    let answer = admin.post("/v1/chat/completions", body).await.expect(200);
+    let items = until("the call is settled", || async {
+        let items = usage(&admin, "?by=agent").await;
+        items.first().is_some_and(|item| item["output_tokens"] != 0).then_some(items)
+    })
+    .await;
+    let cost = items[0]["cost_micros"].as_u64().unwrap();
+    let expected = |key: &str, label: &str| {
+        json!({
+            "key": key, "label": label, "runs": 1, "cost_micros": cost,
+            "input_tokens": answer["usage"]["prompt_tokens"],
+            "output_tokens": answer["usage"]["completion_tokens"],
+        })
+    };
+    assert!(cost > 0);
+    assert_eq!(items, [expected("", "models called by name")]);
+    assert_eq!(usage(&admin, "?by=model").await, [expected("scripted", "scripted")]);
 }
 
 #[tokio::test]

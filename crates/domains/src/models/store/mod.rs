@@ -1,6 +1,7 @@
 //! The SQL of budgets; calls of a model by its name have a file of their own.
 
 pub(super) mod calls;
+pub(super) mod usage;
 
 use contracts::{RunId, TenantId, UserId};
 use platform::{
