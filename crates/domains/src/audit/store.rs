@@ -135,11 +135,11 @@ pub(super) async fn tenants(connection: &impl Sql) -> Result<Vec<TenantId>, Erro
 }
 
 macro_rules! entries {
-    ($($rest:expr),+) => {
+    (by $index:literal: $($rest:expr),+) => {
         concat!(
             "SELECT id, sequence, tenant_id, at, actor_id, impersonator_id, action, resource_type, resource_id, ",
-            "effect, reason, policy_revision, details, previous_hash, hash FROM audit_entries WHERE tenant_id = $1 ",
-            $($rest),+
+            "effect, reason, policy_revision, details, previous_hash, hash FROM audit_entries INDEXED BY ",
+            $index, " WHERE tenant_id = $1 ", $($rest),+
         )
     };
 }
@@ -171,7 +171,7 @@ pub(super) async fn after(
     sequence: Option<i64>,
     limit: i64,
 ) -> Result<Vec<Record>, Error> {
-    let sql = entries!("AND sequence > $2 ORDER BY sequence LIMIT $3");
+    let sql = entries!(by "audit_entries_sequence": "AND sequence > $2 ORDER BY sequence LIMIT $3");
     let rows = connection.all(sql, params![tenant, sequence.unwrap_or(i64::MIN), limit]).await?;
     rows.iter().map(record).collect()
 }
@@ -201,16 +201,19 @@ struct Walk {
     find: &'static str,
 }
 
-/// Of the index's own condition, once as the fifth parameter and once as the filter's own.
+/// Of the index and its own condition, once with the fifth parameter and once with the filter's own. The index is named,
+/// because SQLite, which has no statistics, took that of the tenant for all: 100,000 entries for an actor's 2,500.
 macro_rules! walk {
-    ($alone:literal, $filtered:literal) => {
+    ($index:literal, $alone:literal, $filtered:literal) => {
         Walk {
             stop: concat!(
-                "SELECT id FROM audit_entries WHERE tenant_id = $1 AND id < $2 AND id >= $3 ",
+                "SELECT id FROM audit_entries INDEXED BY ",
+                $index,
+                " WHERE tenant_id = $1 AND id < $2 AND id >= $3 ",
                 $alone,
                 " ORDER BY id DESC LIMIT 1 OFFSET $4"
             ),
-            find: entries!(
+            find: entries!(by $index:
                 "AND id < $2 AND id >= $3 ",
                 $filtered,
                 " ",
@@ -221,11 +224,11 @@ macro_rules! walk {
     };
 }
 
-const ALL: Walk = walk!("", "");
-const REFUSED: Walk = walk!("AND effect <> 'allow'", "AND effect <> 'allow'");
-const OF_ACTION: Walk = walk!("AND action = $5", "AND action = $5");
-const OF_ACTOR: Walk = walk!("AND actor_id = $5", "AND actor_id = $4");
-const OF_RESOURCE: Walk = walk!("AND resource_id = $5", "AND resource_id = $8");
+const ALL: Walk = walk!("audit_entries_tenant", "", "");
+const REFUSED: Walk = walk!("audit_entries_refused", "AND effect <> 'allow'", "AND effect <> 'allow'");
+const OF_ACTION: Walk = walk!("audit_entries_action", "AND action = $5", "AND action = $5");
+const OF_ACTOR: Walk = walk!("audit_entries_actor", "AND actor_id = $5", "AND actor_id = $4");
+const OF_RESOURCE: Walk = walk!("audit_entries_resource", "AND resource_id = $5", "AND resource_id = $8");
 
 /// The index that leaves the fewest entries to look at, and the value that it is asked for.
 fn walk(filter: &Filter) -> (Walk, Option<&String>) {
