@@ -135,10 +135,10 @@ pub(super) async fn tenants(connection: &impl Sql) -> Result<Vec<TenantId>, Erro
 }
 
 macro_rules! entries {
-    (by $index:literal: $($rest:expr),+) => {
+    (by $index:expr; $($rest:expr),+) => {
         concat!(
             "SELECT id, sequence, tenant_id, at, actor_id, impersonator_id, action, resource_type, resource_id, ",
-            "effect, reason, policy_revision, details, previous_hash, hash FROM audit_entries INDEXED BY ",
+            "effect, reason, policy_revision, details, previous_hash, hash FROM audit_entries ",
             $index, " WHERE tenant_id = $1 ", $($rest),+
         )
     };
@@ -171,7 +171,7 @@ pub(super) async fn after(
     sequence: Option<i64>,
     limit: i64,
 ) -> Result<Vec<Record>, Error> {
-    let sql = entries!(by "audit_entries_sequence": "AND sequence > $2 ORDER BY sequence LIMIT $3");
+    let sql = entries!(by ""; "AND sequence > $2 ORDER BY sequence LIMIT $3");
     let rows = connection.all(sql, params![tenant, sequence.unwrap_or(i64::MIN), limit]).await?;
     rows.iter().map(record).collect()
 }
@@ -213,7 +213,7 @@ macro_rules! walk {
                 $alone,
                 " ORDER BY id DESC LIMIT 1 OFFSET $4"
             ),
-            find: entries!(by $index:
+            find: entries!(by concat!("INDEXED BY ", $index);
                 "AND id < $2 AND id >= $3 ",
                 $filtered,
                 " ",
