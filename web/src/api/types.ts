@@ -37,6 +37,8 @@ export interface Link {
   email: string;
   tenant: string;
   expires_at: string;
+  /** An invitation of somebody who has a password, and takes it with that one. */
+  has_password?: boolean;
 }
 
 export type RunState = "queued" | "running" | "waiting" | "cancelling" | "completed" | "failed" | "cancelled";

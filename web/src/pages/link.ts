@@ -29,6 +29,7 @@ export class LinkPage extends LitElement {
   @state() private link: Link | null = null;
   @state() private problem: Problem | null = null;
   @state() private busy = false;
+  @state() private wantsCode = false;
   #token = "";
   #unsubscribe = () => {};
 
@@ -49,6 +50,7 @@ export class LinkPage extends LitElement {
     if (path !== "/link" || !hash) return;
     this.#token = hash;
     this.link = null;
+    this.wantsCode = false;
     history.replaceState(null, "", "/link");
     void this.#inspect();
   }
@@ -78,22 +80,29 @@ export class LinkPage extends LitElement {
       ${this.problem && !this.problem.errors.length ? html`<soma-problem .problem=${this.problem}></soma-problem>` : nothing}
       <form @submit=${this.#redeem}>
         <input type="hidden" name="username" autocomplete="username" .value=${link.email} />
-        ${link.purpose === "reset"
+        ${link.purpose === "reset" || link.has_password
           ? nothing
           : html`<label>Your name<input name="name" autocomplete="name" maxlength="200" autofocus /></label>`}
         <label
-          >Password<input
+          >${link.has_password ? "Your password" : "Password"}<input
             name="password"
             type="password"
-            autocomplete="new-password"
-            minlength=${PASSWORD_MIN}
+            autocomplete=${link.has_password ? "current-password" : "new-password"}
+            minlength=${link.has_password ? 1 : PASSWORD_MIN}
             required
             ?autofocus=${link.purpose === "reset"}
           />
           ${this.problem?.about("password")
             ? html`<span class="wrong" role="alert">${this.problem.about("password")}</span>`
-            : html`<span class="hint">At least ${PASSWORD_MIN} characters. A sentence is easy to remember.</span>`}
+            : link.has_password
+              ? html`<span class="hint">You have an account here: it is taken with the password that you have.</span>`
+              : html`<span class="hint">At least ${PASSWORD_MIN} characters. A sentence is easy to remember.</span>`}
         </label>
+        ${this.wantsCode
+          ? html`<label
+              >Code from your authenticator, or a backup code<input name="code" class="code" autocomplete="one-time-code" required
+            /></label>`
+          : nothing}
         <button type="submit" class="primary" ?disabled=${this.busy}>${this.busy ? "One moment…" : "Continue"}</button>
       </form>`;
   }
@@ -117,16 +126,19 @@ export class LinkPage extends LitElement {
     event.preventDefault();
     const form = new FormData(event.currentTarget as HTMLFormElement);
     const name = String(form.get("name") ?? "").trim();
+    const code = String(form.get("code") ?? "").trim();
     this.busy = true;
     this.problem = null;
     try {
-      const body = { token: this.#token, password: form.get("password"), ...(name ? { name } : {}) };
+      const body = { token: this.#token, password: form.get("password"), ...(name ? { name } : {}), ...(code ? { code } : {}) };
       const me = await api.post<Me>("/auth/links/redeem", body);
       this.#token = "";
       signedIn(me);
       navigate("/chat", { replace: true });
     } catch (error) {
-      this.problem = asProblem(error);
+      const problem = asProblem(error);
+      if (problem.code === "totp_required") this.wantsCode = true;
+      else this.problem = problem;
     } finally {
       this.busy = false;
     }

@@ -64,7 +64,7 @@ export class PersonPage extends LitElement {
     const me = session.value.me;
     const other = user.id !== me?.user_id;
     const person = user.kind === "person";
-    return html`<soma-head heading=${user.name || user.email} text="${user.email}. In the tenant since ${moment(user.created_at)}, seen ${ago(user.last_seen_at)}.">
+    return html`<soma-head heading=${user.name || user.email} text="${person ? user.email : "An account of a program"}. In the tenant since ${moment(user.created_at)}, seen ${ago(user.last_seen_at)}.">
         ${user.locked && can("user:update") ? html`<button @click=${() => void this.#do("unlock", "The account is open again.")}>Unlock</button>` : nothing}
         ${person && can("user:reset_password") ? html`<button @click=${this.#reset}>Link for a new password</button>` : nothing}
         ${person && other && can("platform:impersonate") ? html`<button @click=${() => (this.dialog = "impersonate")}>Act as them</button>` : nothing}

@@ -291,6 +291,7 @@ export const fields = css`
 
 export const tables = css`
   .table {
+    position: relative;
     overflow-x: auto;
     border: 1px solid var(--line);
     border-radius: var(--radius-l);
