@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use axum::Router;
 use platform::database::Migration;
 use utoipa::openapi::{
-    InfoBuilder, OpenApi, OpenApiBuilder,
+    Content, InfoBuilder, OpenApi, OpenApiBuilder, RefOr,
+    path::Operation,
     security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
 };
 use utoipa_axum::router::OpenApiRouter;
@@ -69,6 +70,9 @@ pub fn assemble(domains: &[Domain]) -> Result<Assembled, AssembleError> {
     Ok(Assembled { router, openapi })
 }
 
+const JSON: &str = "application/json";
+const PROBLEM: &str = "application/problem+json";
+
 /// Function names are unique in a domain; a client's generator wants names that are unique in the whole document.
 fn name_operations(domain: &str, item: &mut utoipa::openapi::PathItem) {
     let operations = [
@@ -84,6 +88,23 @@ fn name_operations(domain: &str, item: &mut utoipa::openapi::PathItem) {
     for operation in operations.into_iter().flatten() {
         if let Some(id) = &mut operation.operation_id {
             *id = format!("{domain}_{id}");
+        }
+        name_problems(operation);
+    }
+}
+
+/// A problem has a media type of its own (RFC 9457); what describes a route calls every body JSON.
+fn name_problems(operation: &mut Operation) {
+    for response in operation.responses.responses.values_mut() {
+        let RefOr::T(response) = response else { continue };
+        let is_problem = |content: &RefOr<Content>| {
+            let RefOr::T(Content { schema: Some(RefOr::Ref(at)), .. }) = content else { return false };
+            at.ref_location.ends_with("/Problem")
+        };
+        if response.content.get(JSON).is_some_and(is_problem)
+            && let Some(content) = response.content.shift_remove(JSON)
+        {
+            response.content.insert(PROBLEM.to_owned(), content);
         }
     }
 }

@@ -136,6 +136,7 @@ pub struct UsageItem {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = UsageReport)]
 pub struct Usage {
     /// Days in their order; else the dearest first. At most 1000.
     pub items: Vec<UsageItem>,
