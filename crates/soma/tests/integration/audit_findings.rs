@@ -204,7 +204,8 @@ fn finding_3_1_the_gateway_has_no_orchestrator_and_the_domains_are_these() {
             "approvals",
             "audit",
             "usage",
-            "operations"
+            "operations",
+            "openai"
         ]
     );
     let paths = assemble(DOMAINS).unwrap().openapi.paths.paths;

@@ -4,7 +4,10 @@ use platform::faults::POINTS;
 use serde_json::{Value, json};
 use testing::EffectLedger;
 
-use crate::harness::{PATIENCE, Server, until};
+use crate::harness::{Api, PATIENCE, Server, until};
+
+/// How often whoever approves looks for something to approve.
+const APPROVE_EVERY: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// A call that leaves a line in the conversation's workspace each time it is made.
 fn count_me(then: &str) -> String {
@@ -130,6 +133,11 @@ async fn killed_at(point: &str) {
     let fails = point.starts_with("finish");
     // A run is claimed by another's end only where it had to wait.
     let waits = point == "run_claimed";
+    let asks = point.starts_with("approval") || point.starts_with("decision");
+    if asks {
+        let ask = json!({ "tools_ask": ["fx_repeatable"] });
+        server.api().patch("/api/v2/agents/default", ask).await.expect(200);
+    }
     let text = with_every_effect(if fails { "[[status 400]]" } else { "[[say all done]]" });
     let conversation = server.api().conversation().await;
     if waits {
@@ -141,8 +149,10 @@ async fn killed_at(point: &str) {
         server.api().request(reqwest::Method::POST, &path).json(&json!({ "content": text })).send().await;
     let accepted = sent.is_ok_and(|response| response.status() == 202);
     server.model.release();
+    let approver = asks.then(|| tokio::spawn(approve_all(server.api())));
     let status = server.ended().await;
     assert!(!status.success(), "{point} was not passed");
+    approver.inspect(tokio::task::JoinHandle::abort);
 
     server.settings.remove("SOMA_KILL_AT");
     server.restart().await;
@@ -153,7 +163,9 @@ async fn killed_at(point: &str) {
     assert_eq!(stored.is_none(), point == "message_before_commit", "{point}");
     let Some(run) = stored.and_then(|message| message["run_id"].as_str()) else { return };
 
+    let approver = asks.then(|| tokio::spawn(approve_all(server.api())));
     let turn = api.end_of(run).await;
+    approver.inspect(tokio::task::JoinHandle::abort);
     let state = if fails { "failed" } else { "completed" };
     assert_eq!(turn.run["state"], state, "{point}: {}", turn.run);
     let statuses: Vec<&Value> = turn.all("tool.result").iter().map(|result| &result["status"]).collect();
@@ -164,6 +176,24 @@ async fn killed_at(point: &str) {
     }
     assert!((1..=2).contains(&counts.by_class["repeatable"]), "{point}: {counts:?}");
     assert_eq!(written_by_the_transactional_tool(&server).await, 1, "{point}");
+}
+
+/// Approves whatever waits for approval, while the server lives and after.
+async fn approve_all(api: Api) {
+    loop {
+        let pending = api.request(reqwest::Method::GET, "/api/v2/approvals?state=pending").send().await;
+        let page: Value = match pending {
+            Ok(pending) => pending.json().await.unwrap_or_default(),
+            Err(_) => Value::Null,
+        };
+        for approval in page["items"].as_array().into_iter().flatten() {
+            let path = format!("/api/v2/approvals/{}/decide", approval["id"].as_str().unwrap());
+            let body = json!({ "decision": "approve", "arguments_hash": approval["arguments_hash"] });
+            // A kill may take the answer, and the restarted server is asked again.
+            drop(api.request(reqwest::Method::POST, &path).json(&body).send().await);
+        }
+        tokio::time::sleep(APPROVE_EVERY).await;
+    }
 }
 
 async fn written_by_the_transactional_tool(server: &Server) -> i64 {

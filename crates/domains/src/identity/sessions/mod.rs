@@ -136,7 +136,11 @@ pub(super) async fn open_in(tx: &Tx, opening: &Opening) -> Result<(), StoreError
     store::insert(tx, row, opening.idle_since).await?;
     users::set_seen(tx, row.user, row.created_at).await?;
     users::set_last_tenant(tx, row.user, row.tenant).await?;
-    let who = Caller { credential: Credential::Session(row.id), ..events::at_the_door(row.tenant, row.user) };
+    let who = Caller {
+        credential: Credential::Session(row.id),
+        impersonator: row.impersonator,
+        ..events::at_the_door(row.tenant, row.user)
+    };
     let details = json!({ "address": row.address, "user_agent": row.user_agent });
     let on = Resource::new("session", row.id);
     audit::add(tx, &events::done(&who, events::SIGNED_IN, row.how, on, details)).await
