@@ -160,3 +160,16 @@ test("by keyboard alone: the content is reached, keys are listed", async () => {
 test("no page broke the content security policy or failed", () => {
   assert.deepEqual(page.faults, []);
 });
+
+test("the tenant's theme counts until somebody chooses another in their browser", async () => {
+  const theme = () => page.evaluate(() => document.documentElement.dataset.theme);
+  await call(page, "PUT", "/settings/tenant/ui_theme", { value: "dark" });
+  await page.goto("/people");
+  await page.waitForFunction(() => document.documentElement.dataset.theme === "dark");
+  // From the system's to light.
+  await page.getByRole("button", { name: /^Theme/ }).click();
+  while ((await theme()) !== "light") await page.getByRole("button", { name: /^Theme/ }).click();
+  await page.reload();
+  await page.locator("main h1").waitFor();
+  assert.equal(await theme(), "light");
+});

@@ -14,7 +14,7 @@ import { can, readMe, session, startSession } from "./session";
 import { setShortcuts, startShortcuts } from "./shortcuts";
 import { shellStyles } from "./shell-styles";
 import { Watch } from "./store";
-import { nextTheme } from "./theme";
+import { nextTheme, readTheme } from "./theme";
 import { attempt } from "./toasts";
 import { api } from "../api/client";
 
@@ -28,6 +28,7 @@ export class App extends LitElement {
   @state() private loadProblem: unknown = null;
   #watch = new Watch(this, location, session);
   #path = "";
+  #themeOf = "";
 
   override connectedCallback(): void {
     super.connectedCallback();
@@ -59,6 +60,10 @@ export class App extends LitElement {
     }
     const { known, me } = session.value;
     if (!known) return;
+    if (me && me.user_id !== this.#themeOf) {
+      this.#themeOf = me.user_id;
+      void readTheme();
+    }
     if (path === "/link") return;
     if (me && (path === "/" || path === "/sign-in")) {
       const back = safeReturn(location.value.query.get("return_to"));
