@@ -23,7 +23,7 @@ pub struct Caller {
 }
 
 /// What proved who the caller is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Credential {
     /// `Authorization: Bearer soma_...`

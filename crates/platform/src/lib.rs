@@ -1,5 +1,5 @@
-//! What every domain stands on: configuration, secrets, policy, the database, durable workflows, HTTP, telemetry and
-//! the egress guard.
+//! What every domain stands on: configuration, secrets, policy, the database, durable workflows, HTTP, telemetry,
+//! rate limits and the egress guard.
 //!
 //! Nothing here knows a domain: no agent, no conversation, no tool.
 
@@ -12,6 +12,7 @@ pub mod faults;
 pub mod http;
 pub mod hub;
 pub mod idempotency;
+pub mod limiter;
 pub mod mail;
 pub mod policy;
 pub mod secrets;

@@ -6,6 +6,7 @@ use domains::DOMAINS;
 use platform::config::{Config, ModelChoice, SETTINGS, WorkflowChoice};
 
 use super::{Failure, environment};
+use crate::gateway;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -82,17 +83,21 @@ fn deploy(config: Option<&Config>) -> Vec<Line> {
         }
         ModelChoice::Server(_) => None,
     });
-    let tls = config.and_then(|config| {
-        let open = !config.listen.ip().is_loopback();
-        open.then(|| {
-            format!("{} is not loopback and speaks no TLS: put a proxy with TLS before it", config.listen)
-        })
+    let tls = config.and_then(|config| match &config.gateway.tls {
+        Some(files) => gateway::tls_problem(files),
+        None => (!config.listen.ip().is_loopback()).then(|| {
+            format!(
+                "{} is not loopback and speaks no TLS: set SA01_TLS_CERT and SA01_TLS_KEY, or put a proxy with TLS \
+                 before it",
+                config.listen
+            )
+        }),
     });
     let env = Path::new(".env").exists().then(|| "secrets lie in a plain .env file".to_owned());
     vec![
         line("deploy: engines outside the process", engines),
         line("deploy: a model that can call tools", model),
-        line("deploy: TLS, or loopback behind a proxy", tls),
+        line("deploy: TLS with files that can be used, or loopback behind a proxy", tls),
         line("deploy: secrets from the environment, not from a file", env),
         line(
             "deploy: a build without test switches",

@@ -12,7 +12,7 @@ use platform::{
 use super::{Failure, config, stop_on_signal};
 use crate::{
     build,
-    gateway::{self, Gateway},
+    gateway::{self, Gateway, Tls},
     turns::Turns,
 };
 
@@ -30,6 +30,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let config = config()?;
     telemetry::start_logs(&config.log);
     let listen = arguments.listen.unwrap_or(config.listen);
+    let tls = config.gateway.tls.clone().map(Tls::open).transpose();
+    let tls = tls.map_err(|error| Failure::Configuration(error.to_string()))?.map(Arc::new);
     // Held until the process ends, however it ends.
     let lease = match config.workflows.choice {
         WorkflowChoice::Embedded => {
@@ -42,7 +44,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let app = build::app(config, Some(metrics)).await?;
     let stop = app.stopping.clone();
     let router = gateway::router(Arc::clone(&app))?;
-    let gateway = Gateway::new(router, app.config.gateway.clone(), stop.clone());
+    let gateway = Gateway::new(router, app.config.gateway.clone(), tls.clone(), stop.clone());
     let turns = Turns::attach(&app);
     conversations::resume(&app).await.map_err(Failure::failed)?;
     let sweep = tokio::spawn(conversations::sweep(Arc::clone(&app), stop.clone()));
@@ -55,7 +57,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let address = listener.local_addr().map_err(Failure::failed)?;
     // Before anyone can know that this process is up.
     stop_on_signal(&stop)?;
-    println!("listening on http://{address}");
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    if let Some(tls) = tls {
+        tokio::spawn(tls.watch(stop.clone()));
+    }
+    println!("listening on {scheme}://{address}");
     tracing::info!(%address, "ready");
     gateway.serve(listener, DRAIN).await;
 

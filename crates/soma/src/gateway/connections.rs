@@ -25,6 +25,7 @@ use super::{
     activity::{Activity, Cut},
     admission::{Admission, Place},
     socket::Socket,
+    tls::Tls,
 };
 
 /// Connections that the kernel has accepted and this process has not.
@@ -56,6 +57,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 pub struct Gateway {
     router: Router,
     settings: config::Gateway,
+    tls: Option<Arc<Tls>>,
     admission: Admission,
     builder: Builder<TokioExecutor>,
     stop: CancellationToken,
@@ -65,12 +67,18 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    pub fn new(router: Router, settings: config::Gateway, stop: CancellationToken) -> Arc<Self> {
+    pub fn new(
+        router: Router,
+        settings: config::Gateway,
+        tls: Option<Arc<Tls>>,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
         let admission = Admission::new(&settings.connections, settings.trusted_proxies.clone());
         let over = CancellationToken::new();
         Arc::new(Self {
             router,
             settings,
+            tls,
             admission,
             builder: builder(),
             stop,
@@ -120,7 +128,19 @@ impl Gateway {
         let activity = Arc::clone(&place.activity);
         let stall_timeout = self.settings.connections.stall_timeout;
         let socket = Socket::new(stream, place, stall_timeout, self.open.token());
-        self.serve_http(socket, peer, false, &activity).await;
+        let Some(tls) = &self.tls else { return self.serve_http(socket, peer, false, &activity).await };
+        let handshake =
+            tokio::time::timeout(self.settings.connections.header_timeout, tls.acceptor.accept(socket));
+        let shaken = tokio::select! {
+            shaken = handshake => shaken,
+            () = self.stop.cancelled() => return,
+            () = activity.evicted.cancelled() => return count("evicted"),
+        };
+        match shaken {
+            Ok(Ok(stream)) => self.serve_http(stream, peer, true, &activity).await,
+            Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
+            Err(_) => count(Cut::SlowHead.as_str()),
+        }
     }
 
     async fn serve_http<I>(&self, io: I, peer: SocketAddr, tls: bool, activity: &Arc<Activity>)

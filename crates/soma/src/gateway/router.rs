@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::Request,
-    http::{HeaderName, StatusCode},
-    middleware,
+    http::StatusCode,
+    middleware::{from_fn, from_fn_with_state},
     routing::get,
 };
 use domains::{App, DOMAINS, identity, openai};
@@ -14,12 +13,14 @@ use platform::http::Problem;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
-    trace::TraceLayer,
 };
 
+use super::{
+    headers,
+    observe::{self, REQUEST_ID},
+    rates::{self, Rates},
+};
 use crate::{commands::Failure, web};
-
-static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Every route, each behind the credential check but for the public few.
 pub fn router(app: Arc<App>) -> Result<Router, Failure> {
@@ -29,6 +30,9 @@ pub fn router(app: Arc<App>) -> Result<Router, Failure> {
         let document = Arc::clone(&document);
         async move { Json(document) }
     });
+    let settings = &app.config.gateway;
+    let rates = Rates::new(settings.rates);
+    // The last layer is the first that a request meets.
     Ok(assembled
         .router
         .route("/api/openapi.json", openapi)
@@ -37,25 +41,18 @@ pub fn router(app: Arc<App>) -> Result<Router, Failure> {
             let detail = "This path does not take this method; /api/openapi.json lists what it takes.";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
         })
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), identity::require_caller))
+        .layer(from_fn_with_state(Arc::clone(&rates), rates::of_caller))
+        .layer(from_fn_with_state(Arc::clone(&app), identity::require_caller))
+        .layer(from_fn_with_state(rates, rates::of_address))
+        .layer(from_fn_with_state(settings.connections.request_timeout, observe::in_time))
         .layer(CatchPanicLayer::custom(|_| {
             axum::response::IntoResponse::into_response(Problem::internal(&"a handler panicked"))
         }))
-        .layer(middleware::from_fn(openai::in_openais_shape))
+        .layer(from_fn(openai::in_openais_shape))
+        .layer(from_fn_with_state(Arc::new(settings.cors_origins.clone()), headers::cross_origin))
+        .layer(from_fn(headers::secure))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID.clone()))
-        .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
-            let header = |name: &HeaderName| {
-                request
-                    .headers()
-                    .get(name)
-                    .and_then(|value| value.to_str().ok())
-                    .unwrap_or_default()
-                    .to_owned()
-            };
-            let traceparent = header(&HeaderName::from_static("traceparent"));
-            tracing::info_span!("request", method = %request.method(), path = request.uri().path(),
-                request_id = header(&REQUEST_ID), traceparent)
-        }))
+        .layer(from_fn(observe::observe))
         .layer(SetRequestIdLayer::new(REQUEST_ID.clone(), MakeRequestUuid))
         .with_state(app))
 }

@@ -16,7 +16,7 @@ const SLOW: usize = 2_000;
 const DEAF: usize = 50;
 
 /// A connection from one of loopback's many addresses.
-async fn connect(server: &Server, from: &str) -> TcpStream {
+pub async fn connect(server: &Server, from: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(16 * 1024).unwrap();
     socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
@@ -25,7 +25,7 @@ async fn connect(server: &Server, from: &str) -> TcpStream {
 }
 
 /// Reads to the end, whatever kind of end it is.
-async fn closed(mut stream: TcpStream) -> Vec<u8> {
+pub async fn closed(mut stream: TcpStream) -> Vec<u8> {
     let mut read = Vec::new();
     let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut read)).await;
     drop(ended.expect("the server closes it in time"));
@@ -33,7 +33,7 @@ async fn closed(mut stream: TcpStream) -> Vec<u8> {
 }
 
 /// A counter with this label; 0 while it is not there.
-async fn counter(api: &Api, name: &str, label: &str) -> u64 {
+pub async fn counter(api: &Api, name: &str, label: &str) -> u64 {
     let metrics = api.get("/metrics").await.expect(200);
     let line = metrics.as_str().unwrap().lines().find(|line| line.starts_with(name) && line.contains(label));
     line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
@@ -46,6 +46,7 @@ async fn slow_clients_and_deaf_ones_are_cut_off_while_others_are_served() {
         ("SA01_CONNECTIONS_PER_ADDRESS", "5000"),
         ("SA01_HEADER_TIMEOUT", "2"),
         ("SA01_STALL_TIMEOUT", "1"),
+        ("SA01_RATE_LIMIT_ADDRESS", "0"),
     ])
     .await;
     let api = server.api();

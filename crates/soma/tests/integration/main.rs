@@ -22,6 +22,7 @@ mod conversations;
 mod crashes;
 mod disk;
 mod edge;
+mod edge_rules;
 mod grants;
 mod idempotency;
 mod interrupting;

@@ -63,6 +63,10 @@ impl Installation {
             ("SA01_MODEL_INPUT_PRICE", "2.5".into()),
             ("SA01_MODEL_OUTPUT_PRICE", "10".into()),
             ("SA01_LOG", "warn".into()),
+            // One client asks for what many would.
+            ("SA01_RATE_LIMIT_KEY", "0".into()),
+            ("SA01_RATE_LIMIT_USER", "0".into()),
+            ("SA01_RATE_LIMIT_TENANT", "0".into()),
             ("SOMA_EFFECTS_URL", around.effects_url.into()),
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value)).into_iter();

@@ -117,6 +117,11 @@ impl Api {
         }
     }
 
+    /// The same by another client, as with a certificate of its own or from another address.
+    pub fn with_client(&self, client: reqwest::Client) -> Self {
+        Self { client, ..self.clone() }
+    }
+
     pub fn with_key(&self, key: &str) -> Self {
         Self { key: Some(key.to_owned()), ..self.clone() }
     }

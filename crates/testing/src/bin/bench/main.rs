@@ -67,6 +67,10 @@ impl Install {
             ("SA01_MODEL_INPUT_PRICE", "0.15".to_owned()),
             ("SA01_MODEL_OUTPUT_PRICE", "0.6".to_owned()),
             ("SA01_LOG", "warn".to_owned()),
+            // One client measures what many have together.
+            ("SA01_RATE_LIMIT_KEY", "0".to_owned()),
+            ("SA01_RATE_LIMIT_USER", "0".to_owned()),
+            ("SA01_RATE_LIMIT_TENANT", "0".to_owned()),
         ] {
             settings.insert(name.to_owned(), value);
         }
