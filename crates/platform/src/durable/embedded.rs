@@ -13,12 +13,13 @@ use std::{
 
 use contracts::RunId;
 use futures::{FutureExt, future::BoxFuture};
-use tokio::sync::{OwnedRwLockReadGuard, OwnedSemaphorePermit, RwLock, Semaphore, watch};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     BACKOFF_MAX, Durable, Ledger, Step, StepError,
     attempts::{Attempts, Gate, insist},
+    lanes::{Pass, Turnstile},
     ledger::Recorded,
     simulator::Crashes,
     store::Key,
@@ -29,6 +30,11 @@ use super::{
 pub trait Worker: Send + Sync + 'static {
     /// Called once the workflow's future is done, also when it failed or panicked, so that its run never hangs.
     fn ended(self: Arc<Self>, run: RunId, outcome: Result<(), StepError>) -> impl Future<Output = ()> + Send;
+
+    /// Whose work a run is. Where not all can work at once, the owners take turns.
+    fn lane(&self, _run: RunId) -> impl Future<Output = String> + Send {
+        std::future::ready(String::new())
+    }
 }
 
 /// How often a run that waits for a signal looks for one that nobody told it of.
@@ -43,7 +49,7 @@ pub struct Engine<W: Worker> {
     ledger: Ledger,
     workflow: Workflow<W>,
     running: Mutex<HashMap<RunId, Handle>>,
-    at_once: Arc<Semaphore>,
+    at_once: Arc<Turnstile>,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -72,7 +78,7 @@ impl<W: Worker> Engine<W> {
             ledger,
             workflow: Arc::new(move |context| Box::pin(workflow(context))),
             running: Mutex::default(),
-            at_once: Arc::new(Semaphore::new(at_once)),
+            at_once: Turnstile::new(at_once),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         })
@@ -118,7 +124,8 @@ impl<W: Worker> Engine<W> {
     }
 
     async fn drive(self: Arc<Self>, run: RunId, handle: Handle) {
-        let turn = Turn { at_once: Arc::clone(&self.at_once), permit: Mutex::default() };
+        let lane = self.worker.lane(run).await;
+        let turn = Turn { at_once: Arc::clone(&self.at_once), lane, pass: Mutex::default() };
         tokio::select! {
             () = turn.take() => {}
             () = self.stopping.cancelled() => return,
@@ -168,20 +175,20 @@ async fn load(ledger: &Ledger, run: RunId) -> HashMap<u32, Recorded> {
 
 /// A run's place among those that may work at the same time.
 pub(super) struct Turn {
-    at_once: Arc<Semaphore>,
-    permit: Mutex<Option<OwnedSemaphorePermit>>,
+    at_once: Arc<Turnstile>,
+    lane: String,
+    pass: Mutex<Option<Pass>>,
 }
 
 impl Turn {
     async fn take(&self) {
-        // The semaphore is never closed.
-        let permit = Arc::clone(&self.at_once).acquire_owned().await.ok();
-        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+        let pass = self.at_once.pass(&self.lane).await;
+        *self.pass.lock().unwrap_or_else(PoisonError::into_inner) = Some(pass);
     }
 
     /// While a run waits, others work in its place.
     fn give_up(&self) {
-        drop(self.permit.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.pass.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 

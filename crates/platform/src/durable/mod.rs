@@ -10,6 +10,7 @@
 mod attempt;
 mod attempts;
 mod embedded;
+mod lanes;
 mod lease;
 mod ledger;
 mod simulator;
