@@ -20,7 +20,7 @@ use platform::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{conversations, identity, models, tenants, tools};
+use crate::{agents, conversations, identity, models, tenants, tools};
 
 /// How long a stream's reader waits for a wake when all writers are in this process.
 const LOOK_AGAIN_ALONE: Duration = Duration::from_secs(5);
@@ -182,5 +182,12 @@ impl Worker for App {
             tracing::error!(%run, %error, "a turn ended without settling itself");
             conversations::fail_lost(&self, run, error.code(), &error.to_string()).await;
         }
+        agents::invoke_agent_span(&self, run).await;
+    }
+
+    /// Tenants take turns.
+    async fn lane(&self, run: RunId) -> String {
+        let found = conversations::journal::find_run(self.database.read(), run).await;
+        found.ok().flatten().map(|run| run.tenant.to_string()).unwrap_or_default()
     }
 }

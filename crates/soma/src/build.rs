@@ -7,7 +7,7 @@ use domains::{App, Parts, models::OpenAiModel};
 use platform::{
     config::{Config, ModelChoice},
     egress::Egress,
-    telemetry::Metrics,
+    telemetry::{Metrics, Traces},
 };
 
 use crate::commands::Failure;
@@ -17,6 +17,13 @@ pub async fn app(config: Config, metrics: Option<Metrics>) -> Result<Arc<App>, F
     let model = model(&config)?;
     let sandbox = Box::pin(sandbox::Sandbox::probe());
     App::build(Parts { config, model, sandbox, metrics }).await.map_err(Failure::failed)
+}
+
+/// Starts sending traces, where a collector is named.
+pub fn traces(config: &Config) -> Result<Option<Traces>, Failure> {
+    let Some(endpoint) = &config.otlp else { return Ok(None) };
+    let traces = Traces::start(endpoint, &Egress::new(config.egress.clone()));
+    traces.map(Some).map_err(|error| Failure::Configuration(format!("OTEL_EXPORTER_OTLP_ENDPOINT: {error}")))
 }
 
 fn model(config: &Config) -> Result<Arc<dyn ChatModel>, Failure> {

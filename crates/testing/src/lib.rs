@@ -1,6 +1,6 @@
 //! Stand-ins for the world outside, for tests, benchmarks and `soma demo`: a model server that follows a script, an
-//! identity provider that signs whatever a test wants, a mail server, and a ledger of effects that counts what really
-//! happened.
+//! identity provider that signs whatever a test wants, a mail server, a collector of traces, and a ledger of effects that counts what
+//! really happened.
 //!
 //! They are real servers on loopback with a thread of their own, so that they outlive whatever a test kills.
 //! These know neither the database nor the domains; only [`contract`], what every workflow engine promises, and
@@ -19,6 +19,7 @@ pub mod mail_server;
 pub mod model_server;
 pub mod policy_timing;
 mod server;
+pub mod trace_receiver;
 
 pub use effects::EffectLedger;
 pub use identity_provider::IdentityProvider;

@@ -22,6 +22,7 @@ use super::{
     api::Agent,
     context,
     form::Form,
+    spans,
     store::{self, ToolCall},
     turn::Reply,
 };
@@ -62,7 +63,13 @@ impl Step for CallModel {
     async fn run(self, app: Arc<App>, mut attempt: Attempt) -> Result<Completed<Reply>, StepError> {
         let call = Call::prepare(&app, &attempt, self.number).await?;
         call.reserve(&app, &mut attempt).await?;
+        let mut span = spans::chat(&app, &call.run, &call.model);
         let heard = call.listen(&app, &attempt).await;
+        match &heard {
+            Ok(answer) => spans::heard(&mut span, call.usage(&app, answer), answer.finish_reason()),
+            Err(failure) => span.fail(failure.code()),
+        }
+        drop(span);
         match heard {
             Ok(answer) => match call.fault(&answer) {
                 Some(fault) => Err(call.ask_again(&app, &attempt, &answer, fault).await?),
@@ -103,13 +110,36 @@ struct Answer {
     unsent: String,
     deltas: u64,
     stopped: bool,
+    /// The model reached its limit of tokens.
     cut: bool,
     complete: bool,
+}
+
+impl Answer {
+    fn finish_reason(&self) -> &'static str {
+        match self {
+            Self { stopped: true, .. } => "cancelled",
+            Self { cut: true, .. } | Self { complete: false, .. } => "length",
+            Self { tools, .. } if !tools.is_empty() => "tool_calls",
+            _ => "stop",
+        }
+    }
 }
 
 struct Failure {
     error: ModelError,
     heard: Answer,
+}
+
+impl Failure {
+    fn code(&self) -> &'static str {
+        match self.error {
+            ModelError::Refused(_) => "model_refused",
+            ModelError::Unavailable(_) => "model_unavailable",
+            ModelError::Garbage(_) => "model_garbage",
+            ModelError::Interrupted(_) => "model_interrupted",
+        }
+    }
 }
 
 impl Call {
@@ -431,6 +461,7 @@ impl Call {
 
     /// Settles a call that failed at what was heard of it, and says whether another try may help.
     async fn give_up(&self, attempt: &Attempt, failure: Failure) -> Result<StepError, StepError> {
+        let code = failure.code();
         let Failure { error, heard } = failure;
         let refused =
             matches!(error, ModelError::Refused(_) | ModelError::Unavailable(_)) && heard.text.is_empty();
@@ -447,10 +478,10 @@ impl Call {
             .await?;
         tracing::warn!(run = %self.run.id, agent = %self.agent.slug, %error, "a model call failed");
         Ok(match error {
-            ModelError::Refused(_) => StepError::failed("model_refused", error),
-            ModelError::Unavailable(_) => StepError::retry("model_unavailable", error),
-            ModelError::Garbage(_) => StepError::retry("model_garbage", error),
-            ModelError::Interrupted(_) => StepError::retry("model_interrupted", error),
+            ModelError::Refused(_) => StepError::failed(code, error),
+            ModelError::Unavailable(_) | ModelError::Garbage(_) | ModelError::Interrupted(_) => {
+                StepError::retry(code, error)
+            }
         })
     }
 }

@@ -11,6 +11,7 @@ mod finish;
 mod form;
 mod run_tool;
 mod service;
+mod spans;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub(crate) use finish::settle;
 pub use run_tool::RunTool;
 pub use service::ensure_default;
 pub(crate) use service::{add_default, every, find, forget_run, get};
+pub(crate) use spans::invoke_agent as invoke_agent_span;
 pub use turn::turn;
 
 use crate::Domain;

@@ -22,7 +22,10 @@ use platform::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::store::{self, ToolCall};
+use super::{
+    spans,
+    store::{self, ToolCall},
+};
 use crate::{
     App, agents,
     approvals::{self, Approval, NewApproval},
@@ -95,7 +98,12 @@ impl Step for RunTool {
                 if begun == Begun::Lost {
                     Outcome::of(Status::Unknown, UNKNOWN)
                 } else {
-                    call_tool(&toolbox, tool.as_ref(), &record, &attempt, arguments).await
+                    let mut span = spans::execute_tool(&record.run, &record.call);
+                    let outcome = call_tool(&toolbox, tool.as_ref(), &record, &attempt, arguments).await;
+                    if outcome.status != Status::Success {
+                        span.fail(outcome.status.as_str());
+                    }
+                    outcome
                 }
             }
         };

@@ -116,6 +116,8 @@ pub struct Config {
     /// How long a tool call waits for a person's approval.
     pub approval_expiry_ms: i64,
     pub sign_in: SignIn,
+    /// The collector of traces; the address ends before `/v1/traces`.
+    pub otlp: Option<Url>,
     pub log: String,
 }
 

@@ -74,6 +74,7 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
         }
     };
     let oidc = reader.oidc();
+    let otlp = reader.collector();
     let log = reader.text("SA01_LOG").unwrap_or_default();
     let approval_expiry_ms = reader
         .parsed::<u32>("SA01_APPROVAL_EXPIRY", "expected a whole number of seconds")
@@ -93,6 +94,7 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
             sign_in: sign_in?,
             oidc,
             approval_expiry_ms,
+            otlp,
             log,
         })
     };
@@ -267,6 +269,18 @@ impl Reader<'_> {
             self.fault("SA01_MODEL_URL", expected);
         }
         url.map(ModelChoice::Server)
+    }
+
+    fn collector(&mut self) -> Option<Url> {
+        let text = self.text("OTEL_EXPORTER_OTLP_ENDPOINT")?;
+        let url = Url::parse(&text).ok().filter(|url| {
+            matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none()
+        });
+        if url.is_none() {
+            let expected = "expected an http(s) URL without user that ends before `/v1/traces`";
+            self.fault("OTEL_EXPORTER_OTLP_ENDPOINT", expected);
+        }
+        url
     }
 
     /// US dollars, kept as millionths so that sums stay exact.

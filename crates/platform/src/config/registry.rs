@@ -241,6 +241,12 @@ pub const SETTINGS: &[Setting] = &[
         "Seconds that a tool call waits for a person's approval; then it is not made. Default seven days.",
     ),
     optional(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        Kind::Address,
+        None,
+        "An OpenTelemetry collector that takes traces by OTLP over HTTP, as in http://127.0.0.1:4318; none unless told.",
+    ),
+    optional(
         "SA01_KEYCLOAK_URL",
         Kind::Address,
         None,

@@ -40,6 +40,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         WorkflowChoice::Temporal(_) => None,
     };
+    let traces = build::traces(&config)?;
     let metrics = Metrics::start().map_err(Failure::failed)?;
     let app = build::app(config, Some(metrics)).await?;
     let stop = app.stopping.clone();
@@ -72,6 +73,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     turns.drain(DRAIN).await;
     app.calls.flush().await;
     app.model.shut_down();
+    if let Some(traces) = traces {
+        traces.finish().await;
+    }
     drop(lease);
     Ok(ExitCode::SUCCESS)
 }

@@ -35,6 +35,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         return Err(Failure::Configuration(problem.into()));
     };
     let concurrency = config.workflows.concurrency;
+    let traces = build::traces(&config)?;
     let app = build::app(config, None).await?;
     Turns::attach(&app);
     let stop = CancellationToken::new();
@@ -46,6 +47,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         temporal::run_worker::<Turn>(temporal, Arc::clone(&app), app.ledger.clone(), stop, concurrency).await;
     drop(sweep.await);
     app.model.shut_down();
+    if let Some(traces) = traces {
+        traces.finish().await;
+    }
     worked.map_err(Failure::failed)?;
     Ok(ExitCode::SUCCESS)
 }

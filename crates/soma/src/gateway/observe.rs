@@ -8,10 +8,15 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use platform::http::Problem;
-use tracing::{Instrument, field::Empty};
+use platform::{http::Problem, telemetry::Span};
+use tracing::Instrument;
 
 pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Asked for by machines, all the time.
+const UNTRACED: &[&str] = &["/health/live", "/health/ready", "/metrics"];
 
 /// Stands for a path that no route has: names that clients make up are not counted one by one.
 const NO_ROUTE: &str = "none";
@@ -22,19 +27,22 @@ pub async fn observe(request: Request, next: Next) -> Response {
     let method = method(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let name = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
-    let span = tracing::info_span!(
-        "request",
-        otel.name = format!("{method} {name}"),
-        otel.kind = "server",
-        http.route = name,
-        http.request.method = method,
-        http.response.status_code = Empty,
-        url.path = request.uri().path(),
-        request_id = text(request.headers(), &REQUEST_ID)
-    );
+    let path = request.uri().path();
+    let mut trace = match UNTRACED.contains(&path) {
+        true => None,
+        false => Some(trace_of(&request, method, name)),
+    };
+    let span =
+        tracing::info_span!("request", method, path, request_id = text(request.headers(), &REQUEST_ID));
     let response = next.run(request).instrument(span.clone()).await;
     let status = response.status();
-    span.record("http.response.status_code", status.as_u16());
+    if let Some(trace) = &mut trace {
+        trace.set("http.response.status_code", u64::from(status.as_u16()));
+        if status.is_server_error() {
+            trace.fail(status.as_str());
+        }
+    }
+    drop(trace);
     let took = started.elapsed();
     span.in_scope(|| tracing::debug!(status = status.as_u16(), ms = took.as_millis(), "answered"));
     let route = name.to_owned();
@@ -44,6 +52,16 @@ pub async fn observe(request: Request, next: Next) -> Response {
     metrics::histogram!("gateway_request_seconds", "method" => method, "route" => route)
         .record(took.as_secs_f64());
     response
+}
+
+/// The request's span, in the client's trace where it names one.
+fn trace_of(request: &Request, method: &'static str, route: &str) -> Span {
+    let traceparent = text(request.headers(), &TRACEPARENT);
+    let mut trace = Span::of_request(Some(traceparent), || format!("{method} {route}"));
+    trace.set("http.request.method", method);
+    trace.set("http.route", route);
+    trace.set("url.path", request.uri().path());
+    trace
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {

@@ -42,5 +42,6 @@ mod source;
 mod tenancy;
 mod tenants;
 mod tidy;
+mod traces;
 mod usage;
 mod walk;

@@ -1,7 +1,8 @@
 //! `just bench`: how fast the program is, measured from outside on a real server, printed as JSON.
 //!
 //! Load, scripted model and server share the machine. Every figure is of this one run, so figures of two runs are
-//! compared only side by side. `--lists` measures pages of lists and nothing else.
+//! compared only side by side. `--lists` measures pages of lists and nothing else, `--slow-clients`
+//! what clients that misbehave cost others.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -13,6 +14,7 @@
 
 mod lists;
 mod passthrough;
+mod slow_clients;
 
 use std::{
     collections::BTreeMap,
@@ -71,6 +73,7 @@ impl Install {
             ("SA01_RATE_LIMIT_KEY", "0".to_owned()),
             ("SA01_RATE_LIMIT_USER", "0".to_owned()),
             ("SA01_RATE_LIMIT_TENANT", "0".to_owned()),
+            ("SA01_RATE_LIMIT_ADDRESS", "0".to_owned()),
         ] {
             settings.insert(name.to_owned(), value);
         }
@@ -277,6 +280,7 @@ async fn main() {
     let beside = std::env::current_exe().expect("a path").with_file_name("soma");
     let mut arguments = std::env::args().skip(1).peekable();
     let only_lists = arguments.next_if(|argument| argument == "--lists").is_some();
+    let only_slow_clients = arguments.next_if(|argument| argument == "--slow-clients").is_some();
     let soma = arguments.next().map_or(beside, PathBuf::from);
     let folder = std::env::temp_dir().join(format!("soma-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
@@ -293,6 +297,13 @@ async fn main() {
     let start = start_times(&install);
     let server = install.serve();
     let api = Api { client: reqwest::Client::new(), url: server.url.clone(), key };
+    if only_slow_clients {
+        let figures = slow_clients::measure(&api).await;
+        println!("{}", serde_json::to_string_pretty(&figures).expect("JSON"));
+        drop(server);
+        std::fs::remove_dir_all(&folder).expect("the folder goes");
+        return;
+    }
     let idle = resident_mb(&server);
     eprintln!("time added …");
     let added = added(&api, &model).await;
@@ -308,6 +319,8 @@ async fn main() {
     eprintln!("openai pass-through …");
     let passthrough = passthrough::measure(&server.url, &api.key, &model.base_url()).await;
     let after = resident_mb(&server);
+    eprintln!("slow clients …");
+    let slow_clients = slow_clients::measure(&api).await;
     drop(server);
     let lists = lists(&soma, &folder, &model).await;
     let figures = json!({
@@ -320,6 +333,7 @@ async fn main() {
         "turns_without_tool": plain,
         "turns_with_one_tool": tool,
         "code_execute": code,
+        "slow_clients": slow_clients,
         "list_pages": lists,
         "policy_decision_us": testing::policy_timing::policy_decision_us().expect("the policy loads"),
         "openai_passthrough": passthrough,

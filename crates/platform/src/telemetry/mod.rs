@@ -1,9 +1,14 @@
-//! Logs to stderr and metrics for Prometheus.
+//! Logs to stderr, metrics for Prometheus, and traces for an OpenTelemetry collector.
+
+mod otlp;
+mod traces;
 
 use std::io::IsTerminal;
 
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+pub use traces::{Kind, Span, Traces, Value, enabled as traces_enabled};
 
 /// Starts logging. `filter` is as in `info,platform=debug`. A second call changes nothing.
 pub fn start_logs(filter: &str) {
