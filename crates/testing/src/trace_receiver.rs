@@ -49,22 +49,23 @@ struct Attribute {
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 enum AnyValue {
-    StringValue(String),
+    #[serde(rename = "stringValue")]
+    Text(String),
     /// 64 bits, so text.
-    IntValue(String),
-    ArrayValue {
-        values: Vec<AnyValue>,
-    },
+    #[serde(rename = "intValue")]
+    Number(String),
+    #[serde(rename = "arrayValue")]
+    List { values: Vec<AnyValue> },
 }
 
 impl AnyValue {
     fn json(&self) -> Value {
         match self {
-            Self::StringValue(text) => json!(text),
-            Self::IntValue(number) => json!(number.parse::<i64>().ok()),
-            Self::ArrayValue { values } => values.iter().map(Self::json).collect(),
+            Self::Text(text) => json!(text),
+            Self::Number(number) => json!(number.parse::<i64>().ok()),
+            Self::List { values } => values.iter().map(Self::json).collect(),
         }
     }
 }

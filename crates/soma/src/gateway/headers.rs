@@ -29,10 +29,9 @@ const READABLE: HeaderValue =
     HeaderValue::from_static("x-request-id, retry-after, ratelimit, ratelimit-policy, location");
 
 fn under(path: &str, prefixes: &[&str]) -> bool {
-    let is_under = |prefix: &&str| {
-        path.strip_prefix(*prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    prefixes.iter().any(|prefix| is_under(&prefix))
+    prefixes
+        .iter()
+        .any(|prefix| path.strip_prefix(*prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
 
 /// Adds what protects a browser. A route that says something else about an answer of its own is left alone.
