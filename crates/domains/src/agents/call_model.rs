@@ -66,8 +66,12 @@ impl Step for CallModel {
         let mut span = spans::chat(&app, &call.run, &call.model);
         let heard = call.listen(&app, &attempt).await;
         match &heard {
-            Ok(answer) => spans::heard(&mut span, call.usage(&app, answer), answer.finish_reason()),
-            Err(failure) => span.fail(failure.code()),
+            Ok(answer) => spans::heard(
+                &mut span,
+                call.usage(&app, answer),
+                spans::finish_reason(answer.stopped, answer.cut, answer.tools.is_empty()),
+            ),
+            Err(failure) => span.fail(spans::code_of(&failure.error)),
         }
         drop(span);
         match heard {
@@ -115,31 +119,9 @@ struct Answer {
     complete: bool,
 }
 
-impl Answer {
-    fn finish_reason(&self) -> &'static str {
-        match self {
-            Self { stopped: true, .. } => "cancelled",
-            Self { cut: true, .. } | Self { complete: false, .. } => "length",
-            Self { tools, .. } if !tools.is_empty() => "tool_calls",
-            _ => "stop",
-        }
-    }
-}
-
 struct Failure {
     error: ModelError,
     heard: Answer,
-}
-
-impl Failure {
-    fn code(&self) -> &'static str {
-        match self.error {
-            ModelError::Refused(_) => "model_refused",
-            ModelError::Unavailable(_) => "model_unavailable",
-            ModelError::Garbage(_) => "model_garbage",
-            ModelError::Interrupted(_) => "model_interrupted",
-        }
-    }
 }
 
 impl Call {
@@ -461,8 +443,8 @@ impl Call {
 
     /// Settles a call that failed at what was heard of it, and says whether another try may help.
     async fn give_up(&self, attempt: &Attempt, failure: Failure) -> Result<StepError, StepError> {
-        let code = failure.code();
         let Failure { error, heard } = failure;
+        let code = spans::code_of(&error);
         let refused =
             matches!(error, ModelError::Refused(_) | ModelError::Unavailable(_)) && heard.text.is_empty();
         // What a provider took in before it broke off is charged, at most as much as was held.

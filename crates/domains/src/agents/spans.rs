@@ -1,7 +1,10 @@
 //! The spans of a turn, by OpenTelemetry's conventions for generative AI: `invoke_agent`, `chat` and `execute_tool`.
 //! They carry names and numbers, never what was said.
 
-use contracts::{RunId, model::Usage};
+use contracts::{
+    RunId,
+    model::{ModelError, Usage},
+};
 use platform::{
     config::ModelChoice,
     telemetry::{Kind, Span, Value, traces_enabled},
@@ -31,6 +34,26 @@ pub(super) fn chat(app: &App, run: &Run, model: &str) -> Span {
 pub(super) fn heard(span: &mut Span, usage: Usage, reason: &str) {
     usage_of(span, usage);
     span.set("gen_ai.response.finish_reasons", Value::Texts(vec![reason.to_owned()]));
+}
+
+/// Why the model said no more.
+pub(super) fn finish_reason(stopped: bool, cut: bool, no_tools: bool) -> &'static str {
+    match (stopped, cut, no_tools) {
+        (true, ..) => "cancelled",
+        (_, true, _) => "length",
+        (.., false) => "tool_calls",
+        _ => "stop",
+    }
+}
+
+/// The name under which a failed call is recorded. What its server said stays out of traces.
+pub(super) fn code_of(error: &ModelError) -> &'static str {
+    match error {
+        ModelError::Refused(_) => "model_refused",
+        ModelError::Unavailable(_) => "model_unavailable",
+        ModelError::Garbage(_) => "model_garbage",
+        ModelError::Interrupted(_) => "model_interrupted",
+    }
 }
 
 fn usage_of(span: &mut Span, usage: Usage) {
