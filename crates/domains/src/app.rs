@@ -84,6 +84,7 @@ pub struct App {
     pub(crate) mail: identity::Mail,
     /// Where people may sign in beside here.
     pub(crate) oidc: Option<identity::Provider>,
+    pub(crate) sockets: conversations::Sockets,
     engine: OnceLock<Arc<dyn WorkflowEngine>>,
 }
 
@@ -118,6 +119,7 @@ impl App {
             addresses: identity::Addresses::default(),
             mail: identity::Mail::new(mailer),
             oidc,
+            sockets: conversations::Sockets::default(),
             engine: OnceLock::new(),
             egress,
             metrics,

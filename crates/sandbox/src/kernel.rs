@@ -347,20 +347,38 @@ pub(crate) fn rename(directory: &impl AsFd, from: &CStr, to: &CStr) -> io::Resul
     checked(unsafe { libc::renameat(number, from.as_ptr(), number, to.as_ptr()) }).map(drop)
 }
 
-/// Removes a file from an open directory. `name` must be a single name.
+/// Removes a file, or an empty directory, from an open directory. `name` must be a single name.
 pub(crate) fn remove(directory: &impl AsFd, name: &CStr) -> io::Result<()> {
+    let number = directory.as_fd().as_raw_fd();
     // SAFETY: the name ends with a zero.
-    checked(unsafe { libc::unlinkat(directory.as_fd().as_raw_fd(), name.as_ptr(), 0) }).map(drop)
+    let unlink = |flags| checked(unsafe { libc::unlinkat(number, name.as_ptr(), flags) }).map(drop);
+    match unlink(0) {
+        Err(error) if error.raw_os_error() == Some(libc::EISDIR) => unlink(libc::AT_REMOVEDIR),
+        done => done,
+    }
 }
 
-/// What an entry of an open directory is and its size, of a link itself rather than where it leads.
-pub(crate) fn describe(directory: &impl AsFd, name: &CStr) -> io::Result<(libc::mode_t, u64)> {
+/// What an entry of a directory is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Description {
+    pub(crate) mode: libc::mode_t,
+    pub(crate) size_bytes: u64,
+    /// Milliseconds since 1970.
+    pub(crate) modified_ms: i64,
+}
+
+/// Describes an entry of an open directory, a link itself rather than where it leads.
+pub(crate) fn describe(directory: &impl AsFd, name: &CStr) -> io::Result<Description> {
     let mut status = MaybeUninit::<libc::stat>::zeroed();
     let number = directory.as_fd().as_raw_fd();
     // SAFETY: the name ends with a zero; the call fills `status` or fails.
-    unsafe {
+    let status = unsafe {
         checked(libc::fstatat(number, name.as_ptr(), status.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW))?;
-        let status = status.assume_init();
-        Ok((status.st_mode, u64::try_from(status.st_size).unwrap_or(0)))
-    }
+        status.assume_init()
+    };
+    Ok(Description {
+        mode: status.st_mode,
+        size_bytes: u64::try_from(status.st_size).unwrap_or(0),
+        modified_ms: status.st_mtime.saturating_mul(1000).saturating_add(status.st_mtime_nsec / 1_000_000),
+    })
 }

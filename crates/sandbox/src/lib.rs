@@ -22,7 +22,7 @@ mod workspace;
 pub use job::{Error, Job, Limits, Outcome, Report};
 pub use language::{Language, UnknownLanguage};
 pub use probe::Unavailable;
-pub use workspace::{Entry, EntryKind, FileError, PATH_BYTES_MAX, Workspace};
+pub use workspace::{Entry, EntryKind, FileError, PATH_BYTES_MAX, Workspace, Writing};
 
 use std::sync::Arc;
 use tokio::sync::{Semaphore, oneshot};

@@ -4,11 +4,13 @@
 //! below the directory with openat2 and RESOLVE_BENEATH, and the kernel refuses whatever leads out, also while
 //! somebody renames things. A link that stays inside is followed.
 
+mod transfer;
+
 use crate::kernel;
 use serde::{Deserialize, Serialize};
 use std::ffi::{CStr, CString};
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -20,6 +22,8 @@ pub const PATH_BYTES_MAX: usize = 4096;
 const DIRECTORY_MODE: libc::mode_t = 0o700;
 const FILE_MODE: libc::mode_t = 0o600;
 const TEMPORARY_PREFIX: &str = ".soma-writing-";
+/// Files and directories that a workspace may hold once something is written.
+const ENTRIES_MAX: usize = 100_000;
 /// Names that one write tries; code in the workspace may have taken some on purpose.
 const TEMPORARY_NAMES_MAX: u32 = 16;
 
@@ -28,7 +32,11 @@ const TEMPORARY_NAMES_MAX: u32 = 16;
 pub struct Workspace {
     root: File,
     file_bytes_max: usize,
+    /// Of all files together.
+    bytes_max: u64,
 }
+
+pub use transfer::Writing;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -37,6 +45,9 @@ pub struct Entry {
     pub kind: EntryKind,
     /// Of a file its length; of others whatever the file system says.
     pub size_bytes: u64,
+    /// Milliseconds since 1970.
+    #[serde(skip)]
+    pub modified_ms: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,8 +74,12 @@ pub enum FileError {
     NotAFile(String),
     #[error("{0:?} is not a directory")]
     NotADirectory(String),
+    #[error("{0:?} is a directory with something in it")]
+    NotEmpty(String),
     #[error("{bytes} bytes are more than the {bytes_max} that a file may have")]
     TooLarge { bytes: usize, bytes_max: usize },
+    #[error("the workspace may hold {bytes_max} bytes and {ENTRIES_MAX} entries: remove something first")]
+    Full { bytes_max: u64 },
     #[error(
         "this kernel has no openat2: Linux 5.6 or newer is needed, and a container's seccomp profile must allow it"
     )]
@@ -87,6 +102,7 @@ impl FileError {
                 Some(libc::ENOENT) => FileError::NotFound(path),
                 Some(libc::ENOTDIR) => FileError::NotADirectory(path),
                 Some(libc::EISDIR | libc::ENXIO) => FileError::NotAFile(path),
+                Some(libc::ENOTEMPTY | libc::EEXIST) => FileError::NotEmpty(path),
                 Some(libc::ENOSYS) => FileError::KernelTooOld,
                 _ => FileError::Io { path, source },
             }
@@ -105,7 +121,7 @@ impl Workspace {
         DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(root).map_err(&failed)?;
         let directory = File::open(root).map_err(&failed)?;
         kernel::open_beneath(&directory, c".", libc::O_PATH | libc::O_DIRECTORY, 0).map_err(&failed)?;
-        Ok(Workspace { root: directory, file_bytes_max: usize::MAX })
+        Ok(Workspace { root: directory, file_bytes_max: usize::MAX, bytes_max: u64::MAX })
     }
 
     /// The same, with a limit on what `write` takes.
@@ -114,27 +130,21 @@ impl Workspace {
         Workspace { file_bytes_max, ..self }
     }
 
+    /// The same, with a limit on what all files together may have once one is written.
+    #[must_use]
+    pub fn with_bytes_max(self, bytes_max: u64) -> Workspace {
+        Workspace { bytes_max, ..self }
+    }
+
     /// The first `bytes_max` bytes of a regular file, and whether there were more.
     ///
     /// # Errors
     /// When the path is bad, leads out, or is no regular file. A FIFO or a device is not waited for.
     pub fn read(&self, path: &str, bytes_max: usize) -> Result<(Vec<u8>, bool), FileError> {
-        let failed = FileError::of(path);
-        let inside = inside(path)?;
-        // Looked at before it is opened: opening some devices does something.
-        let found = kernel::open_beneath(&self.root, &inside, libc::O_PATH, 0).map_err(&failed)?;
-        if !File::from(found).metadata().map_err(&failed)?.is_file() {
-            return Err(FileError::NotAFile(path.to_owned()));
-        }
-        // And afterwards, since the name may lead elsewhere by now; O_NONBLOCK is for that case.
-        let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
-        let file = File::from(kernel::open_beneath(&self.root, &inside, flags, 0).map_err(&failed)?);
-        if !file.metadata().map_err(&failed)?.is_file() {
-            return Err(FileError::NotAFile(path.to_owned()));
-        }
+        let file = self.open_file(path)?;
         let mut content = Vec::new();
         let one_more = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
-        file.take(one_more).read_to_end(&mut content).map_err(&failed)?;
+        file.take(one_more).read_to_end(&mut content).map_err(FileError::of(path))?;
         let truncated = content.len() > bytes_max;
         content.truncate(bytes_max);
         Ok((content, truncated))
@@ -144,30 +154,15 @@ impl Workspace {
     /// A link of that name is replaced, not followed.
     ///
     /// # Errors
-    /// When the content is too large, the path is bad or leads out, or a directory has that name.
+    /// When the content is too large, the workspace is full, the path is bad or leads out, or a directory has that name.
     pub fn write(&self, path: &str, content: &[u8]) -> Result<(), FileError> {
         if content.len() > self.file_bytes_max {
             return Err(FileError::TooLarge { bytes: content.len(), bytes_max: self.file_bytes_max });
         }
-        let failed = FileError::of(path);
-        let whole = inside(path)?;
-        let (above, name) = split(&whole);
-        if name.as_bytes() == b"." {
-            return Err(FileError::NotAFile(path.to_owned()));
-        }
-        let directory = self.make_directories(above).map_err(&failed)?;
-        let (temporary, mut file) = make_temporary(&directory).map_err(&failed)?;
-        let written = keep_mode(&directory, &name, &file)
-            .and_then(|()| file.write_all(content))
-            .and_then(|()| file.sync_all())
-            .and_then(|()| kernel::rename(&directory, &temporary, &name))
-            // The name itself has to last as well.
-            .and_then(|()| directory.sync_all());
-        if written.is_err() {
-            // What failed is what the caller needs to hear; after a rename there is nothing to remove.
-            let _ = kernel::remove(&directory, &temporary);
-        }
-        written.map_err(&failed)
+        let mut writing = self.begin(path)?;
+        writing.write(content)?;
+        self.check_room(&writing)?;
+        writing.commit()
     }
 
     /// The first `entries_max` entries of a directory by name, and whether there are more. `""` and `"."` are the root.
@@ -175,6 +170,19 @@ impl Workspace {
     /// # Errors
     /// When the path is bad, leads out, or is no directory.
     pub fn list(&self, path: &str, entries_max: usize) -> Result<(Vec<Entry>, bool), FileError> {
+        self.list_after(path, "", entries_max)
+    }
+
+    /// The same, from the first name after this one on.
+    ///
+    /// # Errors
+    /// As for `list`.
+    pub fn list_after(
+        &self,
+        path: &str,
+        after: &str,
+        entries_max: usize,
+    ) -> Result<(Vec<Entry>, bool), FileError> {
         let failed = FileError::of(path);
         let inside = if path.is_empty() { c".".to_owned() } else { inside(path)? };
         let flags = libc::O_RDONLY | libc::O_DIRECTORY;
@@ -184,7 +192,11 @@ impl Workspace {
         let mut smallest = std::collections::BinaryHeap::new();
         let mut truncated = false;
         for entry in names {
-            smallest.push(entry.map_err(&failed)?.file_name());
+            let name = entry.map_err(&failed)?.file_name();
+            if name.as_bytes() <= after.as_bytes() {
+                continue;
+            }
+            smallest.push(name);
             // Never more names in memory than are asked for, whatever the code has left there.
             if smallest.len() > entries_max {
                 smallest.pop();
@@ -194,8 +206,13 @@ impl Workspace {
         // A name that is gone by now is no entry.
         let entries = smallest.into_sorted_vec().into_iter().filter_map(|name| {
             let bytes = CString::new(name.as_bytes()).ok()?;
-            let (mode, size_bytes) = kernel::describe(&directory, &bytes).ok()?;
-            Some(Entry { name: name.to_string_lossy().into_owned(), kind: kind(mode), size_bytes })
+            let found = kernel::describe(&directory, &bytes).ok()?;
+            Some(Entry {
+                name: name.to_string_lossy().into_owned(),
+                kind: kind(found.mode),
+                size_bytes: found.size_bytes,
+                modified_ms: found.modified_ms,
+            })
         });
         Ok((entries.collect(), truncated))
     }
@@ -245,8 +262,8 @@ fn make_temporary(directory: &File) -> io::Result<(CString, File)> {
 fn keep_mode(directory: &File, name: &CStr, file: &File) -> io::Result<()> {
     const PERMISSION_BITS: libc::mode_t = 0o777;
     match kernel::describe(directory, name) {
-        Ok((mode, _)) if kind(mode) == EntryKind::File => {
-            file.set_permissions(Permissions::from_mode(mode & PERMISSION_BITS))
+        Ok(found) if kind(found.mode) == EntryKind::File => {
+            file.set_permissions(Permissions::from_mode(found.mode & PERMISSION_BITS))
         }
         _ => Ok(()),
     }

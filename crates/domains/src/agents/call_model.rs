@@ -360,7 +360,7 @@ impl Call {
             .complete(reply, move |tx| {
                 Box::pin(async move {
                     models::settle(tx, charge, cost).await?;
-                    journal::add_usage(tx, run, usage, cost, cut, Some(&model)).await?;
+                    journal::add_usage(tx, run, Some(charge.ordinal), usage, cost, cut, Some(&model)).await?;
                     for call in &calls {
                         store::insert_call(tx, call).await?;
                     }
@@ -434,7 +434,8 @@ impl Call {
             .write(move |tx| {
                 Box::pin(async move {
                     models::settle(tx, charge, cost).await?;
-                    Ok(journal::add_usage(tx, run, usage, cost, false, Some(&model)).await?)
+                    Ok(journal::add_usage(tx, run, Some(charge.ordinal), usage, cost, false, Some(&model))
+                        .await?)
                 })
             })
             .await?;
@@ -454,7 +455,9 @@ impl Call {
             .write(move |tx| {
                 Box::pin(async move {
                     models::settle(tx, charge, cost).await?;
-                    Ok(journal::add_usage(tx, run, Usage::default(), cost, false, Some(&model)).await?)
+                    let ordinal = Some(charge.ordinal);
+                    let none = Usage::default();
+                    Ok(journal::add_usage(tx, run, ordinal, none, cost, false, Some(&model)).await?)
                 })
             })
             .await?;

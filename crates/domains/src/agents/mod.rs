@@ -12,6 +12,7 @@ mod form;
 mod run_tool;
 mod service;
 mod spans;
+mod steps;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use run_tool::RunTool;
 pub use service::ensure_default;
 pub(crate) use service::{add_default, every, find, forget_run, get};
 pub(crate) use spans::invoke_agent as invoke_agent_span;
+pub(crate) use steps::calls_of_steps;
 pub use turn::turn;
 
 use crate::Domain;

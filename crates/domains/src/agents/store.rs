@@ -280,6 +280,16 @@ pub(super) async fn insert_call(tx: &Tx, call: &ToolCall) -> Result<(), Error> {
     Ok(())
 }
 
+/// A call as it is shown to people.
+#[derive(Debug, Clone)]
+pub(crate) struct CallRecord {
+    pub id: ToolCallId,
+    pub tool: String,
+    /// As in `success`; none before it began, and `started` until it ends.
+    pub status: Option<String>,
+    pub duration_ms: Option<i64>,
+}
+
 macro_rules! select_call {
     ($rest:literal) => {
         concat!("SELECT id, tenant_id, run_id, model_call_id, tool, arguments FROM tool_calls ", $rest)
@@ -307,6 +317,22 @@ pub(super) async fn start_call(tx: &Tx, id: ToolCallId) -> Result<(), Error> {
 pub(super) async fn open_calls(tx: &Tx, run: RunId) -> Result<Vec<ToolCall>, Error> {
     let sql = select_call!("WHERE run_id = $1 AND status = 'started' ORDER BY id");
     tx.all(sql, params![run]).await?.iter().map(call).collect()
+}
+
+/// What became of a run's calls, in the order in which the model asked for them.
+pub(super) async fn ended_calls(connection: &impl Sql, run: RunId) -> Result<Vec<CallRecord>, Error> {
+    let sql = "SELECT id, tool, status, duration_ms FROM tool_calls WHERE run_id = $1 ORDER BY id";
+    let rows = connection.all(sql, params![run]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(CallRecord {
+                id: row.parse("id")?,
+                tool: row.text("tool")?,
+                status: row.text_opt("status")?,
+                duration_ms: row.int_opt("duration_ms")?,
+            })
+        })
+        .collect()
 }
 
 pub(super) async fn find_call(

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     journal::{self, RunState},
-    store,
+    retention, store,
 };
 use crate::{App, agents};
 
@@ -80,6 +80,9 @@ pub async fn sweep(app: Arc<App>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await.is_some() {
         if let Err(error) = pick_up(&app, unix_ms() - LEFT_MS).await {
             tracing::error!(%error, "left runs can't be looked for");
+        }
+        if let Err(error) = retention::sweep(&app).await {
+            tracing::error!(%error, "events past their time can't be dropped");
         }
     }
 }

@@ -101,6 +101,8 @@ pub(crate) struct Run {
     pub usage: Usage,
     pub cost_micros: u64,
     pub context_cut: bool,
+    /// False once its events are past their time.
+    pub events_kept: bool,
     /// Milliseconds since 1970; a turn that is still at work then fails.
     pub deadline: i64,
     pub created_at: i64,
@@ -204,15 +206,19 @@ pub(crate) async fn emit(tx: &Tx, run: RunId, kind: &str, payload: &Value) -> Re
     store::events::append(tx, run, kind, payload, unix_ms()).await
 }
 
-/// Adds what a model call took, and notes which model it was.
+/// Adds what a model call took to its run, and to its own step where that is known; notes which model it was.
 pub(crate) async fn add_usage(
     tx: &Tx,
     run: RunId,
+    ordinal: Option<u32>,
     usage: Usage,
     cost: u64,
     context_cut: bool,
     model: Option<&str>,
 ) -> Result<(), Error> {
+    if let Some(ordinal) = ordinal {
+        store::step_usage::add(tx, run, ordinal, usage, cost).await?;
+    }
     store::runs::add_usage(tx, run, usage, cost, context_cut, model).await
 }
 
@@ -226,7 +232,7 @@ pub(crate) async fn settle_lost_calls(
     ordinal: Option<u32>,
 ) -> Result<(), Error> {
     let cost = models::settle_open(tx, tenant, user, run, ordinal).await?;
-    add_usage(tx, run, Usage::default(), cost, false, None).await
+    add_usage(tx, run, ordinal, Usage::default(), cost, false, None).await
 }
 
 /// A run at work waits for a person from here on.
@@ -257,7 +263,8 @@ pub(crate) async fn finish(
     emit(tx, run, "run.done", &done_frame(&ended)).await
 }
 
-fn done_frame(run: &Run) -> Value {
+/// The payload of `run.done`.
+pub(super) fn done_frame(run: &Run) -> Value {
     #[expect(clippy::cast_precision_loss, reason = "for people: sums are kept as whole millionths")]
     let cost = run.cost_micros as f64 / 1_000_000.0;
     json!({ "status": run.state, "usage": run.usage, "cost": cost })

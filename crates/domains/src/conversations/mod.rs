@@ -2,18 +2,20 @@
 //!
 //! `api` -> `service` (policy, rules) -> `store` (SQL). A message is stored, together with its run, before anything
 //! is answered. `journal` is what a running turn reads and writes here; `dispatch` starts runs and finds those that a
-//! crash left; `stream` gives a run's events to whoever listens. Model calls never happen here; they belong to
-//! `agents`.
+//! crash left; `stream` gives a run's events to whoever listens, and `ws` does so over a WebSocket that takes messages
+//! too. `retention` drops events past their time. Model calls never happen here; they belong to `agents`.
 
 mod api;
 mod bulk;
 mod dispatch;
 pub(crate) mod journal;
+mod retention;
 mod service;
 mod stop;
 mod store;
 mod stream;
 mod usage;
+mod ws;
 
 pub(crate) use bulk::{MadeUp, add as add_made_up, any};
 pub(crate) use dispatch::{fail_lost, signal};
@@ -31,7 +33,13 @@ pub(crate) use usage::{By, Sum, Window, sums as usage};
 #[cfg(test)]
 pub(crate) use service::test_access::{events as events_for_test, send as send_for_test};
 
-use crate::Domain;
+use std::sync::Arc;
+
+use utoipa_axum::router::OpenApiRouter;
+
+pub(crate) use ws::Sockets;
+
+use crate::{App, Domain};
 
 /// Longest message, in bytes.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 256 * 1024;
@@ -44,7 +52,11 @@ pub(crate) const QUEUED_RUNS_MAX: i64 = 100;
 
 pub(crate) const DOMAIN: Domain = Domain {
     name: "conversations",
-    prefixes: &["/api/v2/conversations", "/api/v2/runs"],
-    routes: api::routes,
+    prefixes: &["/api/v2/conversations", "/api/v2/runs", "/ws/v2/chat"],
+    routes,
     migrations: store::MIGRATIONS,
 };
+
+fn routes() -> OpenApiRouter<Arc<App>> {
+    api::routes().merge(ws::routes())
+}

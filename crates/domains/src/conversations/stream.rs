@@ -1,14 +1,17 @@
-//! A run's events as Server-Sent Events, resumable by `Last-Event-ID` on any process and after any crash.
+//! A run's events, resumable after any of them on any process and after any crash; and as Server-Sent Events.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::response::sse::{Event, KeepAlive, Sse};
 use contracts::RunId;
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use platform::{durable::unix_ms, http::Timestamp};
 use serde_json::{json, value::RawValue};
 
-use super::{journal::RunEvent, store};
+use super::{
+    journal::{self, Run, RunEvent},
+    store,
+};
 use crate::App;
 
 /// Events read at a time.
@@ -24,15 +27,37 @@ const STOPPING: &str = "the server stops; resume with Last-Event-ID";
 /// The last event of every stream.
 const DONE: &str = "run.done";
 
-/// Streams what comes after event `after` and ends after `run.done`. `over` says that the run has ended already: then
-/// nothing is waited for.
+/// A run's events as Server-Sent Events.
 pub(super) fn events(
     app: Arc<App>,
-    run: RunId,
+    run: Run,
     after: i64,
-    over: bool,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let (id, stopping) = (run.id, app.stopping.clone());
     let stream = async_stream::stream! {
+        let mut done = false;
+        let mut events = std::pin::pin!(follow(app, run, after));
+        while let Some(event) = events.next().await {
+            done = event.kind == DONE;
+            let data = frame(id, &event);
+            yield Ok(Event::default().id(event.sequence.to_string()).event(event.kind).data(data));
+        }
+        if !done && stopping.is_cancelled() {
+            yield Ok(Event::default().retry(RESUME_AFTER).comment(STOPPING));
+        }
+    };
+    Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+}
+
+/// What comes after event `after`, up to `run.done` or to where this process stops. A run that has ended already is not
+/// waited for; one whose events are past their time has `run.done` alone, made from its record.
+pub(super) fn follow(app: Arc<App>, ended: Run, after: i64) -> impl Stream<Item = RunEvent> {
+    let (run, over) = (ended.id, ended.state.is_final());
+    async_stream::stream! {
+        if !ended.events_kept {
+            yield from_record(&ended, after);
+            return;
+        }
         let mut listener = app.hub.listen(run);
         let mut seen = after;
         let mut heard_at = unix_ms();
@@ -45,11 +70,8 @@ pub(super) fn events(
                 }
             };
             if events.is_empty() {
-                if over || unix_ms() - heard_at > SILENCE_MAX_MS {
-                    return;
-                }
-                if app.stopping.run_until_cancelled(listener.wait()).await.is_none() {
-                    yield Ok(Event::default().retry(RESUME_AFTER).comment(STOPPING));
+                let silent = unix_ms() - heard_at > SILENCE_MAX_MS;
+                if over || silent || app.stopping.run_until_cancelled(listener.wait()).await.is_none() {
                     return;
                 }
                 continue;
@@ -58,18 +80,27 @@ pub(super) fn events(
             for event in events {
                 seen = event.sequence;
                 let last = event.kind == DONE;
-                yield Ok(frame(run, &event));
+                yield event;
                 if last {
                     return;
                 }
             }
         }
-    };
-    Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+    }
 }
 
-/// The same frame as on the WebSocket of the facts: `{type, id, timestamp, payload}`.
-fn frame(run: RunId, event: &RunEvent) -> Event {
+/// The end of a run whose events are gone.
+fn from_record(run: &Run, after: i64) -> RunEvent {
+    RunEvent {
+        sequence: after.saturating_add(1),
+        kind: DONE.to_owned(),
+        payload: journal::done_frame(run).to_string(),
+        created_at: run.finished_at.unwrap_or(run.created_at),
+    }
+}
+
+/// An event as its readers get it, by Server-Sent Events and WebSocket alike: `{type, id, timestamp, payload}`.
+pub(super) fn frame(run: RunId, event: &RunEvent) -> String {
     let payload = RawValue::from_string(event.payload.clone()).ok();
     let data = json!({
         "type": event.kind,
@@ -77,5 +108,5 @@ fn frame(run: RunId, event: &RunEvent) -> Event {
         "timestamp": Timestamp(event.created_at),
         "payload": payload,
     });
-    Event::default().id(event.sequence.to_string()).event(&event.kind).data(data.to_string())
+    data.to_string()
 }

@@ -27,8 +27,8 @@ use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 
 pub(crate) use attempts::Addresses;
-pub(crate) use authenticate::Sessions;
 pub use authenticate::{Authenticated, is_guarded, require_caller};
+pub(crate) use authenticate::{Sessions, authenticate};
 pub use error::Error;
 pub use keys::{NewKey, create_key_for_email, issue_key};
 pub use links::{NewLink, issue_link_for_email};

@@ -6,7 +6,10 @@ use platform::durable::Effect;
 use sandbox::Workspace;
 use serde_json::{Value, json};
 
-use super::{Call, Outcome, Tool, toolbox::OUTPUT_BYTES_MAX};
+use super::{
+    Call, Outcome, Tool,
+    toolbox::{OUTPUT_BYTES_MAX, WORKSPACE_BYTES_MAX},
+};
 
 const ENTRIES_MAX: usize = 1000;
 
@@ -28,7 +31,8 @@ fn blocking(
 ) -> BoxFuture<'static, Outcome> {
     Box::pin(async move {
         let done = tokio::task::spawn_blocking(move || {
-            Workspace::open(&call.workspace).and_then(|workspace| work(workspace, call.arguments))
+            let workspace = Workspace::open(&call.workspace)?.with_bytes_max(WORKSPACE_BYTES_MAX);
+            work(workspace, call.arguments)
         });
         match done.await {
             Ok(Ok(output)) => Outcome::success(output),

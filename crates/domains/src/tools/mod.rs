@@ -12,7 +12,7 @@ mod files;
 mod time;
 mod toolbox;
 
-pub(crate) use toolbox::{CALL_TIMEOUT, bounded};
+pub(crate) use toolbox::{CALL_TIMEOUT, WORKSPACE_BYTES_MAX, bounded};
 pub use toolbox::{Call, NoTools, Outcome, Probed, Status, Tool, Toolbox, Tools, load_policy};
 
 use crate::Domain;

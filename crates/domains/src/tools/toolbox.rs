@@ -21,6 +21,9 @@ use super::{code, fetch, files, time};
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(90);
 /// What a model is given of a tool's output.
 pub(crate) const OUTPUT_BYTES_MAX: usize = 32 * 1024;
+/// What a conversation's files may have together, once one is uploaded or written by a tool. A program that
+/// `code_execute` runs is bound by its file size alone.
+pub(crate) const WORKSPACE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Arguments longer than this are refused before they are parsed.
 const ARGUMENTS_BYTES_MAX: usize = 1024 * 1024;
 /// How many faults in its arguments a model is told of.

@@ -118,6 +118,8 @@ pub struct Config {
     pub sign_in: SignIn,
     /// The collector of traces; the address ends before `/v1/traces`.
     pub otlp: Option<Url>,
+    /// How long the events of a run that has ended are kept.
+    pub run_events_kept_ms: i64,
     pub log: String,
 }
 

@@ -9,6 +9,7 @@ use super::{Config, Model, ModelChoice, SETTINGS, Setting, Source, WorkflowChoic
 use crate::{egress::AllowList, secrets::Keys};
 
 const EMBEDDED: &str = "embedded:";
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Context of a model on a server whose own is not given.
 const CONTEXT_SERVER: u32 = 32_768;
 /// Context of the embedded model: more would not fit the little one's training.
@@ -81,6 +82,9 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
         .map_or(0, |seconds| i64::from(seconds) * 1000);
     let tls = gateway.as_ref().is_some_and(|gateway| gateway.tls.is_some());
     let sign_in = listen.and_then(|listen| reader.sign_in(listen, tls));
+    let run_events_kept_ms = reader
+        .parsed::<u32>("SA01_RUN_EVENTS_DAYS", "expected a whole number of days")
+        .map_or(0, |days| i64::from(days) * DAY_MS);
     let config = || {
         Some(Config {
             keys: keys?,
@@ -95,6 +99,7 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
             oidc,
             approval_expiry_ms,
             otlp,
+            run_events_kept_ms,
             log,
         })
     };

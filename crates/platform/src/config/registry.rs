@@ -114,6 +114,12 @@ pub const SETTINGS: &[Setting] = &[
         "Seconds of silence after which a model call is given up.",
     ),
     optional("SA01_DATA_DIR", Kind::Path, Some("data"), "Where workspaces and the embedded model lie."),
+    optional(
+        "SA01_RUN_EVENTS_DAYS",
+        Kind::Number,
+        Some("30"),
+        "Days after its end for which a run's events are kept; its messages, state and cost stay.",
+    ),
     optional("SA01_LISTEN", Kind::Address, Some("127.0.0.1:8080"), "Where `soma serve` listens."),
     optional(
         "SA01_TLS_CERT",

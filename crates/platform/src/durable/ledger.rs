@@ -15,7 +15,7 @@ use super::{
     store::{self, Key, WAIT_ATTEMPT},
     unix_ms,
 };
-use crate::database::{Database, Tx};
+use crate::database::{self, Database, Tx};
 
 /// Hexadecimal digits of an input's hash that are kept: enough to notice a change, short enough to store often.
 const HASH_DIGITS: usize = 16;
@@ -112,6 +112,22 @@ fn corrupt(error: serde_json::Error) -> StepError {
     StepError::failed("ledger_corrupt", format!("a recorded result can't be read: {error}"))
 }
 
+/// A step as it stands in the ledger, to be shown to people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepRecord {
+    pub ordinal: u32,
+    pub name: String,
+    /// As [`super::input_hash`] makes it: tells which step this is the record of.
+    pub input_hash: String,
+    pub effect: String,
+    pub attempt: i64,
+    /// `started`, `completed`, `failed` or `cancelled`.
+    pub state: String,
+    /// Milliseconds since 1970.
+    pub started_at: i64,
+    pub finished_at: Option<i64>,
+}
+
 /// How an attempt begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begun {
@@ -147,6 +163,11 @@ impl Ledger {
         let mut input_hash = hex::encode(Sha256::digest(input));
         input_hash.truncate(HASH_DIGITS);
         Key { run, ordinal, name, input_hash }
+    }
+
+    /// The steps of a run so far, in their order.
+    pub async fn steps(&self, run: RunId) -> Result<Vec<StepRecord>, database::Error> {
+        store::records(self.database.read(), run).await
     }
 
     pub(super) async fn load(&self, run: RunId) -> Result<HashMap<u32, Recorded>, StepError> {

@@ -25,7 +25,7 @@ pub use attempt::{Attempt, Completed};
 pub use attempts::{BACKOFF_MAX, CANCEL_GRACE, execute};
 pub use embedded::{Context, Engine, Worker};
 pub use lease::{Lease, LeaseError};
-pub use ledger::{Begun, Ledger};
+pub use ledger::{Begun, Ledger, StepRecord};
 pub use simulator::{Crash, Plan, Report as SimulatorReport, simulate};
 pub use store::{MIGRATIONS, signal};
 

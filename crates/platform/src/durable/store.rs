@@ -4,7 +4,7 @@ use contracts::RunId;
 
 use super::{
     Effect,
-    ledger::{Recorded, State},
+    ledger::{Recorded, State, StepRecord},
 };
 use crate::{
     database::{Error, Migration, Row, Sql, Tx},
@@ -74,6 +74,28 @@ pub(super) async fn of_run(connection: &impl Sql, run: RunId) -> Result<Vec<(u32
 pub(super) async fn one(connection: &impl Sql, run: RunId, ordinal: u32) -> Result<Option<Recorded>, Error> {
     let row = connection.one(COLUMNS_OF_STEP, params![run.to_string(), i64::from(ordinal)]).await?;
     Ok(row.as_ref().map(recorded).transpose()?.map(|(_, recorded)| recorded))
+}
+
+/// Everything but the result, for people.
+pub(super) async fn records(connection: &impl Sql, run: RunId) -> Result<Vec<StepRecord>, Error> {
+    let sql = "SELECT ordinal, name, input_hash, effect, attempt, state, started_at, finished_at FROM steps
+               WHERE run_id = $1 ORDER BY ordinal";
+    let rows = connection.all(sql, params![run.to_string()]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(StepRecord {
+                ordinal: u32::try_from(row.int("ordinal")?)
+                    .map_err(|_| Error::Corrupt("steps.ordinal".into()))?,
+                name: row.text("name")?,
+                input_hash: row.text("input_hash")?,
+                effect: row.text("effect")?,
+                attempt: row.int("attempt")?,
+                state: row.text("state")?,
+                started_at: row.int("started_at")?,
+                finished_at: row.int_opt("finished_at")?,
+            })
+        })
+        .collect()
 }
 
 /// Takes the step for a new attempt. False when the row is final already.

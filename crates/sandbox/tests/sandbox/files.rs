@@ -152,7 +152,13 @@ fn a_directory_is_listed_by_name() {
     symlink("/etc/passwd", root.join("c")).unwrap();
     let (mut entries, truncated) = workspace.list("", 10).unwrap();
     entries[0].size_bytes = 0;
-    let entry = |name: &str, kind, size_bytes| Entry { name: name.to_owned(), kind, size_bytes };
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
+    for entry in &mut entries {
+        let age_ms = now - u128::try_from(std::mem::take(&mut entry.modified_ms)).unwrap();
+        assert!(age_ms < 60_000, "{entry:?} is {age_ms} ms old");
+    }
+    let entry =
+        |name: &str, kind, size_bytes| Entry { name: name.to_owned(), kind, size_bytes, modified_ms: 0 };
     let expect = [
         entry("a", EntryKind::Directory, 0),
         entry("b.txt", EntryKind::File, 5),
@@ -162,4 +168,77 @@ fn a_directory_is_listed_by_name() {
     let (entries, truncated) = workspace.list(".", 2).unwrap();
     let names: Vec<_> = entries.into_iter().map(|entry| entry.name).collect();
     assert_eq!((names, truncated), (vec!["a".to_owned(), "b.txt".to_owned()], true));
+}
+
+#[test]
+fn a_list_goes_on_after_a_name() {
+    let (_directory, workspace) = workspace();
+    for name in ["a", "b", "c"] {
+        workspace.write(name, b"").unwrap();
+    }
+    let names = |after| {
+        let (entries, more) = workspace.list_after("", after, 1).unwrap();
+        (entries.into_iter().map(|entry| entry.name).collect::<Vec<_>>(), more)
+    };
+    assert_eq!(names("a"), (vec!["b".to_owned()], true));
+    assert_eq!(names("b"), (vec!["c".to_owned()], false));
+    assert_eq!(names("c"), (vec![], false));
+}
+
+#[test]
+fn a_file_that_is_written_in_pieces_is_there_whole_or_not_at_all() {
+    let (_directory, workspace) = workspace();
+    workspace.write("a/file", b"old").unwrap();
+    let mut dropped = workspace.begin("a/file").unwrap();
+    dropped.write(b"new").unwrap();
+    drop(dropped);
+    assert_eq!(workspace.read("a/file", 9).unwrap().0, b"old");
+    let mut kept = workspace.begin("a/file").unwrap();
+    kept.write(b"ne").unwrap();
+    assert_eq!(workspace.read("a/file", 9).unwrap().0, b"old");
+    kept.write(b"w").unwrap();
+    kept.commit().unwrap();
+    assert_eq!(workspace.read("a/file", 9).unwrap().0, b"new");
+    assert_eq!(workspace.list("a", 9).unwrap().0.len(), 1, "no temporary file is left");
+}
+
+#[test]
+fn a_workspace_takes_no_more_than_its_bytes_and_a_replaced_file_counts_once() {
+    let (directory, workspace) = workspace();
+    let workspace = workspace.with_bytes_max(10);
+    workspace.write("deep/er/a", b"123456").unwrap();
+    workspace.write("b", b"1234").unwrap();
+    assert!(matches!(workspace.write("c", b"1"), Err(FileError::Full { bytes_max: 10 })));
+    assert!(matches!(workspace.write("b", b"12345"), Err(FileError::Full { .. })));
+    assert_eq!(workspace.read("b", 9).unwrap().0, b"1234");
+    workspace.write("deep/er/a", b"654321").unwrap();
+    workspace.remove("b").unwrap();
+    workspace.write("c", b"1").unwrap();
+    // What a link leads to is not what the workspace holds.
+    let outside = directory.path().join("large");
+    fs::write(&outside, [0; 100]).unwrap();
+    symlink(&outside, directory.path().join("tenant/work/link")).unwrap();
+    symlink(directory.path(), directory.path().join("tenant/work/around")).unwrap();
+    workspace.write("d", b"1").unwrap();
+}
+
+#[test]
+fn removing_takes_a_file_a_link_itself_or_an_empty_directory_and_nothing_outside() {
+    let (directory, workspace) = workspace();
+    let root = directory.path().join("tenant/work");
+    let outside = directory.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("kept"), "x").unwrap();
+    symlink(&outside, root.join("link")).unwrap();
+    workspace.write("full/file", b"x").unwrap();
+    assert!(matches!(workspace.remove("link/kept"), Err(FileError::Outside(_))));
+    assert!(matches!(workspace.remove("../outside/kept"), Err(FileError::BadPath(_))));
+    assert!(matches!(workspace.remove("."), Err(FileError::BadPath(_))));
+    assert!(matches!(workspace.remove("none"), Err(FileError::NotFound(_))));
+    assert!(matches!(workspace.remove("full"), Err(FileError::NotEmpty(_))));
+    workspace.remove("link").unwrap();
+    workspace.remove("full/file").unwrap();
+    workspace.remove("full").unwrap();
+    assert!(outside.join("kept").exists());
+    assert_eq!(workspace.list("", 9).unwrap().0, []);
 }

@@ -16,6 +16,10 @@ fn naming(id: &str, kind: &str) -> Vec<(Method, String, Option<Value>)> {
             get(format!("/api/v2/conversations/{id}")),
             get(format!("/api/v2/conversations/{id}/messages")),
             get(format!("/api/v2/conversations/{id}/runs")),
+            get(format!("/api/v2/conversations/{id}/files")),
+            get(format!("/api/v2/conversations/{id}/files/content?path=a.txt")),
+            (Method::PUT, format!("/api/v2/conversations/{id}/files/content?path=a.txt"), Some(json!({}))),
+            (Method::DELETE, format!("/api/v2/conversations/{id}/files/content?path=a.txt"), None),
             (Method::PATCH, format!("/api/v2/conversations/{id}"), Some(json!({ "title": "eve's" }))),
             (Method::DELETE, format!("/api/v2/conversations/{id}"), None),
             (Method::POST, format!("/api/v2/conversations/{id}/restore"), None),
@@ -28,6 +32,7 @@ fn naming(id: &str, kind: &str) -> Vec<(Method, String, Option<Value>)> {
         "run" => vec![
             get(format!("/api/v2/runs/{id}")),
             get(format!("/api/v2/runs/{id}/events")),
+            get(format!("/api/v2/runs/{id}/steps")),
             (Method::POST, format!("/api/v2/runs/{id}/cancel"), None),
             (Method::POST, format!("/api/v2/runs/{id}/regenerate"), None),
         ],
@@ -73,7 +78,8 @@ async fn what_is_another_tenants_answers_as_if_it_were_not_there() {
     let server = Server::start().await;
     let (admin, stranger) = (server.api(), server.stranger().await);
     let conversation = admin.conversation().await;
-    let turn = admin.turn(&conversation, "[[say private]]").await;
+    let write = r#"[[tool file_write {"path": "a.txt", "content": "private"}]] [[say private]]"#;
+    let turn = admin.turn(&conversation, write).await;
     let me = admin.get("/api/v2/me").await.expect(200);
     let agent = admin.get("/api/v2/agents/default").await.expect(200);
     let key = admin.post("/api/v2/api-keys", json!({})).await.expect(201);
@@ -90,7 +96,7 @@ async fn what_is_another_tenants_answers_as_if_it_were_not_there() {
 
     assert_eq!(admin.get("/api/v2/agents/default").await.expect(200), agent);
     assert_eq!(admin.get("/api/v2/budgets").await.expect(200), budgets);
-    assert_eq!(admin.transcript(&conversation).await.len(), 2);
+    assert_eq!(admin.transcript(&conversation).await.len(), 4);
     admin.with_key(key["key"].as_str().unwrap()).get("/api/v2/me").await.expect(200);
 }
 
@@ -105,6 +111,9 @@ async fn a_list_shows_a_tenants_own_and_nothing_else() {
     let items = |page: Value| page["items"].as_array().unwrap().clone();
     assert_eq!(items(stranger.get("/api/v2/conversations").await.expect(200)), [] as [Value; 0]);
     assert_eq!(items(stranger.get("/api/v2/audit").await.expect(200)), [] as [Value; 0]);
+    let found = items(stranger.get("/api/v2/conversations/search?q=private").await.expect(200));
+    assert_eq!(found, [] as [Value; 0]);
+    assert_eq!(items(admin.get("/api/v2/conversations/search?q=private").await.expect(200)).len(), 3);
     let agents = items(stranger.get("/api/v2/agents").await.expect(200));
     assert_eq!(agents.iter().map(|agent| &agent["slug"]).collect::<Vec<_>>(), ["default"]);
     assert_eq!(items(stranger.get("/api/v2/api-keys").await.expect(200)).len(), 1);

@@ -32,7 +32,9 @@ pub struct SendMessage {
 }
 
 /// Tells null from absent.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<RunId>>, D::Error> {
+pub(in super::super) fn given<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<RunId>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 

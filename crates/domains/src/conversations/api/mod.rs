@@ -1,8 +1,10 @@
 //! The routes of conversations, messages and runs.
 
 mod conversations;
+mod files;
 mod messages;
 mod runs;
+mod search;
 
 use std::sync::Arc;
 
@@ -11,7 +13,11 @@ use platform::http::Problem;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use conversations::{ChangeConversation, Conversation, ListQuery, NewConversation};
+pub use files::FileEntry;
+pub(super) use messages::given;
 pub use messages::{Accepted, Message, MessagesQuery, SendMessage};
+pub use runs::{StepDecision, StepInfo};
+pub use search::{Found, SearchQuery};
 
 use super::service::Error;
 use crate::App;
@@ -21,11 +27,15 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(conversations::list, conversations::create))
         .routes(routes!(conversations::get, conversations::change, conversations::delete))
         .routes(routes!(conversations::restore))
+        .routes(routes!(search::search))
         .routes(routes!(messages::messages, messages::send))
+        .routes(routes!(files::list_files))
+        .routes(routes!(files::download_file, files::upload_file, files::remove_file))
         .routes(routes!(runs::runs))
         .routes(routes!(runs::get_run))
         .routes(routes!(runs::cancel_run))
         .routes(routes!(runs::regenerate))
+        .routes(routes!(runs::steps))
         .routes(routes!(runs::events))
 }
 
@@ -39,6 +49,7 @@ impl From<Error> for Problem {
             Error::BadTitle => Self::invalid("title", error.to_string()),
             Error::BadContent => Self::invalid("content", error.to_string()),
             Error::BadCursor(name) => Self::invalid(name, error.to_string()),
+            Error::BadQuery(_) => Self::invalid("q", error.to_string()),
             Error::TooManyQueued => Self::conflict("too_many_queued", error.to_string()),
             Error::Denied(denied) => denied.into(),
             Error::Idempotency(error) => error.into(),

@@ -8,13 +8,13 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::sse::{Event, Sse},
 };
-use contracts::{ConversationId, MessageId, RunId, model::Usage};
+use contracts::{ConversationId, MessageId, RunId, ToolCallId, model::Usage, policy::Effect};
 use futures::Stream;
 use platform::{
     http::{Page, PageQuery, PageRequest, Path, Problem, Timestamp},
     idempotency::{Guard, IdempotencyKey},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     super::{
@@ -53,6 +53,49 @@ pub struct RunInfo {
 pub struct RunError {
     pub code: String,
     pub message: String,
+}
+
+/// One step of a run. A model call has tokens and a cost; a tool call has its tool, how it ended and why it was allowed.
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct StepInfo {
+    pub ordinal: u32,
+    /// As in `call_model`, `run_tool` or `finish`.
+    pub name: String,
+    /// `repeatable`, `transactional`, `idempotent` or `at_most_once`.
+    pub effect: String,
+    /// `started`, `completed`, `failed` or `cancelled`.
+    pub state: String,
+    /// 0 where nothing had to begin, higher than 1 where an earlier attempt was lost or failed.
+    pub attempt: i64,
+    pub started_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_tokens: Option<u64>,
+    /// Millionths of a US dollar, attempts that were lost included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_micros: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<ToolCallId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
+    /// As in `success`, `error` or `blocked`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<i64>,
+    /// The policy's word on the call; gone with the run's events, while the audit keeps it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<StepDecision>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct StepDecision {
+    pub effect: Effect,
+    pub reason: String,
+    /// Revision of the policy that decided.
+    pub revision: String,
 }
 
 impl From<journal::Run> for RunInfo {
@@ -119,6 +162,18 @@ pub(super) async fn get_run(
     Ok(Json(service::runs::get(&app, &caller, run_id(&id)?).await?.into()))
 }
 
+/// Lists what a run did, step by step, as the ledger has it.
+#[utoipa::path(get, path = "/api/v2/runs/{id}/steps", tag = "conversations", params(("id" = String, Path)),
+    extensions(("x-soma-action" = json!("conversation:read"))),
+    responses((status = 200, body = Page<StepInfo>), (status = "default", body = Problem)))]
+pub(super) async fn steps(
+    State(app): State<Arc<App>>,
+    Authenticated(caller): Authenticated,
+    Path(id): Path<String>,
+) -> Result<Json<Page<StepInfo>>, Problem> {
+    Ok(Json(service::steps::list(&app, &caller, run_id(&id)?).await?))
+}
+
 /// Asks a run to stop. What it has cost until then is settled.
 #[utoipa::path(post, path = "/api/v2/runs/{id}/cancel", tag = "conversations", params(("id" = String, Path)),
     extensions(("x-soma-action" = json!("conversation:update"))),
@@ -131,7 +186,8 @@ pub(super) async fn cancel_run(
     Ok((StatusCode::ACCEPTED, Json(service::runs::cancel(&app, &caller, run_id(&id)?).await?.into())))
 }
 
-/// Streams a run's events (Server-Sent Events) until `run.done`. `Last-Event-ID` goes on after that event.
+/// Streams a run's events (Server-Sent Events) until `run.done`. `Last-Event-ID` goes on after that event. A run that
+/// ended longer ago than events are kept has `run.done` alone.
 #[utoipa::path(get, path = "/api/v2/runs/{id}/events", tag = "conversations",
     params(("id" = String, Path), ("Last-Event-ID" = Option<i64>, Header)),
     extensions(("x-soma-action" = json!("conversation:read"))),
@@ -152,9 +208,8 @@ pub(super) async fn events(
             .ok_or_else(|| Problem::invalid("Last-Event-ID", EXPECTED_EVENT))?,
     };
     let run = service::runs::get(&app, &caller, run_id(&id)?).await?;
-    if after > service::runs::last_event(&app, run.id).await? {
+    if run.events_kept && after > service::runs::last_event(&app, run.id).await? {
         return Err(Problem::invalid("Last-Event-ID", EXPECTED_EVENT));
     }
-    let over = run.state.is_final();
-    Ok(stream::events(app, run.id, after, over))
+    Ok(stream::events(app, run, after))
 }

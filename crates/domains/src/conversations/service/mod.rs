@@ -1,8 +1,11 @@
 //! Conversations as a whole: making, listing, changing, deleting. Messages and runs have files of their own.
 
 pub(super) mod asks;
+pub(super) mod files;
 pub(super) mod messages;
 pub(super) mod runs;
+pub(super) mod search;
+pub(super) mod steps;
 
 use contracts::{Caller, ConversationId, policy::Resource};
 use platform::{
@@ -41,6 +44,8 @@ pub(crate) enum Error {
     BadContent,
     #[error("expected the `next_cursor` of a page of this list")]
     BadCursor(&'static str),
+    #[error("expected 1 to {0} characters with a word among them")]
+    BadQuery(usize),
     #[error(
         "{QUEUED_RUNS_MAX} messages wait in this conversation already: let some be answered, or cancel some"
     )]

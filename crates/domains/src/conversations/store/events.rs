@@ -56,3 +56,42 @@ pub(in super::super) async fn after(
         })
         .collect()
 }
+
+/// The events of one kind.
+pub(in super::super) async fn of_kind(
+    connection: &impl Sql,
+    run: RunId,
+    kind: &str,
+) -> Result<Vec<String>, Error> {
+    let sql = "SELECT payload FROM run_events WHERE run_id = $1 AND kind = $2 ORDER BY sequence";
+    let rows = connection.all(sql, params![run, kind]).await?;
+    rows.iter().map(|row| row.text("payload")).collect()
+}
+
+/// Runs that ended before `before` and still have events, the oldest first.
+pub(in super::super) async fn aged(
+    connection: &impl Sql,
+    before: i64,
+    limit: i64,
+) -> Result<Vec<RunId>, Error> {
+    let sql = "SELECT id FROM runs WHERE events_dropped < 2 AND finished_at IS NOT NULL AND finished_at < $1
+               ORDER BY finished_at LIMIT $2";
+    let rows = connection.all(sql, params![before, limit]).await?;
+    rows.iter().map(|row| row.parse("id")).collect()
+}
+
+/// Drops some of a run's events, the first ones first; true when none is left. From the first drop on nobody is shown
+/// them: half a stream would look like a whole one.
+pub(in super::super) async fn drop_some(tx: &Tx, run: RunId, limit: i64) -> Result<bool, Error> {
+    let dropped = tx
+        .run(
+            "DELETE FROM run_events WHERE run_id = $1 AND sequence IN
+                 (SELECT sequence FROM run_events WHERE run_id = $1 ORDER BY sequence LIMIT $2)",
+            params![run, limit],
+        )
+        .await?;
+    let over = i64::try_from(dropped).unwrap_or(i64::MAX) < limit;
+    let state: i64 = if over { 2 } else { 1 };
+    tx.run("UPDATE runs SET events_dropped = $1 WHERE id = $2", params![state, run]).await?;
+    Ok(over)
+}

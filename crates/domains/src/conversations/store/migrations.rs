@@ -2,8 +2,17 @@
 
 use platform::database::Migration;
 
-pub(in super::super) const MIGRATIONS: &[Migration] =
-    &[CONVERSATIONS, BRANCHES, SHELVES, USAGE, IMPERSONATOR, super::asks::MIGRATION];
+pub(in super::super) const MIGRATIONS: &[Migration] = &[
+    CONVERSATIONS,
+    BRANCHES,
+    SHELVES,
+    USAGE,
+    IMPERSONATOR,
+    super::asks::MIGRATION,
+    super::search::MIGRATION,
+    STEP_USAGE,
+    EVENTS_AGE,
+];
 
 const CONVERSATIONS: Migration = Migration {
     name: "conversations_0001_conversations",
@@ -121,5 +130,27 @@ const USAGE: Migration = Migration {
     statements: &[
         "ALTER TABLE runs ADD COLUMN model TEXT",
         "CREATE INDEX runs_usage ON runs (tenant_id, created_at)",
+    ],
+};
+
+/// What each model call of a run took.
+const STEP_USAGE: Migration = Migration {
+    name: "conversations_0007_step_usage",
+    statements: &["CREATE TABLE step_usage (
+        run_id TEXT NOT NULL,
+        ordinal BIGINT NOT NULL,
+        input_tokens BIGINT NOT NULL,
+        output_tokens BIGINT NOT NULL,
+        cost_micros BIGINT NOT NULL,
+        PRIMARY KEY (run_id, ordinal)
+    )"],
+};
+
+/// Whether a run's events are there (0), on their way out (1) or gone (2).
+const EVENTS_AGE: Migration = Migration {
+    name: "conversations_0008_events_age",
+    statements: &[
+        "ALTER TABLE runs ADD COLUMN events_dropped BIGINT NOT NULL DEFAULT 0",
+        "CREATE INDEX runs_events ON runs (finished_at) WHERE events_dropped < 2 AND finished_at IS NOT NULL",
     ],
 };

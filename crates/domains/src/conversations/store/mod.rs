@@ -5,6 +5,8 @@ pub(super) mod branches;
 pub(super) mod events;
 mod migrations;
 pub(super) mod runs;
+pub(super) mod search;
+pub(super) mod step_usage;
 #[cfg(test)]
 mod tests;
 pub(super) mod usage;

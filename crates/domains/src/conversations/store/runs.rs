@@ -18,7 +18,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, tenant_id, conversation_id, parent_run_id, agent_id, user_id, impersonator_id, scopes, message_id, state, code, ",
-            "error, input_tokens, output_tokens, cost_micros, context_cut, deadline, created_at, started_at, finished_at ",
+            "error, input_tokens, output_tokens, cost_micros, context_cut, events_dropped, deadline, created_at, started_at, finished_at ",
             "FROM runs ",
             $rest
         )
@@ -45,6 +45,7 @@ fn run(row: &Row) -> Result<Run, Error> {
         },
         cost_micros: row.int("cost_micros")?.unsigned_abs(),
         context_cut: row.flag("context_cut")?,
+        events_kept: !row.flag("events_dropped")?,
         deadline: row.int("deadline")?,
         created_at: row.int("created_at")?,
         started_at: row.int_opt("started_at")?,
@@ -233,7 +234,7 @@ pub(in super::super) async fn finish(
             "UPDATE runs SET state = $1, code = $2, error = $3, finished_at = $4
              WHERE id = $5 AND state IN ('queued', 'running', 'waiting', 'cancelling')
              RETURNING id, tenant_id, conversation_id, parent_run_id, agent_id, user_id, impersonator_id, scopes, message_id,
-                 state, code, error, input_tokens, output_tokens, cost_micros, context_cut, deadline, created_at, started_at,
+                 state, code, error, input_tokens, output_tokens, cost_micros, context_cut, events_dropped, deadline, created_at, started_at,
                  finished_at",
             params![state.as_str(), problem.map(|(code, _)| code), problem.map(|(_, error)| error), now, id],
         )

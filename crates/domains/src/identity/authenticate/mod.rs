@@ -36,6 +36,9 @@ const SIGN_IN: &str = "/api/v2/auth/";
 /// files, which are the same for everybody.
 const GUARDED: &[&str] = &["/api", "/v1", "/ws", "/health", "/metrics"];
 
+/// What stands before the key in a WebSocket's subprotocol.
+const WEBSOCKET_KEY: &str = "bearer.";
+
 /// Whether a path belongs to the API and its like, where nothing is a file of the web interface.
 #[must_use]
 pub fn is_guarded(path: &str) -> bool {
@@ -65,7 +68,8 @@ pub async fn require_caller(
     Ok(next.run(request).await)
 }
 
-async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
+/// Who these headers prove. A WebSocket asks again while it is open.
+pub(crate) async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
     if let Some(header) = headers.get(header::AUTHORIZATION) {
         let shown = header.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
         let shown = shown.ok_or_else(Problem::unauthenticated)?;
@@ -75,8 +79,20 @@ async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Problem>
             None => Err(Problem::unauthenticated()),
         };
     }
+    if let Some(key) = websocket_key(headers) {
+        let key = Some(key).filter(|key| keys::looks_like_a_key(key)).ok_or_else(Problem::unauthenticated)?;
+        return by_key(app, keys::hash_of(&app.config, key)).await;
+    }
     let found = by_cookie(app, headers).await?;
     found.ok_or_else(Problem::unauthenticated)
+}
+
+/// The key that a browser's script names as a subprotocol of the WebSocket it opens: it can set no header.
+fn websocket_key(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::UPGRADE)?;
+    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut names = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    names.find_map(|name| name.trim().strip_prefix(WEBSOCKET_KEY))
 }
 
 /// The caller whom the cookie names, if it names one. For routes that need none: there it is only told who leaves.

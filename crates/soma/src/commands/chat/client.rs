@@ -36,8 +36,6 @@ const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// One connection's share of a stream; a longer one is gone on with over a new connection.
 const STREAM_BYTES_MAX: usize = 64 * 1024 * 1024;
 const PAGE: usize = 200;
-/// Pages looked through for a conversation's last messages.
-const PAGES_MAX: usize = 100;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -221,15 +219,14 @@ impl Client {
     /// A conversation's last `count` messages, oldest first.
     pub async fn last_messages(&self, id: ConversationId, count: usize) -> Result<Vec<Message>, Error> {
         let mut last: Vec<Message> = Vec::new();
-        let mut cursor = String::new();
-        // The API goes forward only.
-        for _ in 0..PAGES_MAX {
-            let path = format!("conversations/{id}/messages?limit={PAGE}&cursor={cursor}");
+        let mut before = "end".to_owned();
+        while last.len() < count {
+            let limit = (count - last.len()).min(PAGE);
+            let path = format!("conversations/{id}/messages?limit={limit}&before={before}");
             let page: Page<Message> = self.get(&path).await?;
-            last.extend(page.items);
-            last.drain(..last.len().saturating_sub(count));
+            last.splice(0..0, page.items);
             match page.next_cursor {
-                Some(next) => cursor = next,
+                Some(next) => before = next,
                 None => break,
             }
         }

@@ -122,6 +122,11 @@ impl Api {
         Self { client, ..self.clone() }
     }
 
+    /// This client's key.
+    pub fn key(&self) -> &str {
+        self.key.as_deref().expect("a key")
+    }
+
     pub fn with_key(&self, key: &str) -> Self {
         Self { key: Some(key.to_owned()), ..self.clone() }
     }

@@ -1,0 +1,106 @@
+//! The SQL of searching what was said. It is SQLite's own (FTS5), and so it stands apart: another database gets
+//! another file with these functions.
+//!
+//! An index without a copy of the texts, kept by triggers, so that whatever adds a message has it found. The tenant is
+//! a word of each document: a search never looks at what another tenant has said. What nobody keeps is not in it.
+
+use contracts::{ConversationId, MessageId, TenantId};
+use platform::{
+    database::{Error, Migration, Row, Sql},
+    http::Timestamp,
+    params,
+};
+
+pub(super) const MIGRATION: Migration = Migration {
+    name: "conversations_0006_search",
+    statements: &[
+        // `message_id` is null for a conversation's title.
+        "CREATE TABLE search_documents (
+            id INTEGER PRIMARY KEY,
+            conversation_id TEXT NOT NULL,
+            message_id TEXT
+        )",
+        "CREATE INDEX search_documents_titles ON search_documents (conversation_id) WHERE message_id IS NULL",
+        "CREATE VIRTUAL TABLE search_index USING fts5(tenant, said, content = '', contentless_delete = 1,
+             tokenize = 'unicode61 remove_diacritics 2')",
+        "INSERT INTO search_documents (conversation_id, message_id)
+         SELECT conversation_id, id FROM messages WHERE role IN ('user', 'assistant') AND content <> ''
+             AND conversation_id IN (SELECT id FROM conversations WHERE ephemeral = 0) ORDER BY id",
+        "INSERT INTO search_index (rowid, tenant, said)
+         SELECT search_documents.id, replace(messages.tenant_id, '-', ''), messages.content
+         FROM search_documents JOIN messages ON messages.id = search_documents.message_id",
+        "CREATE TRIGGER messages_search AFTER INSERT ON messages
+         WHEN new.role IN ('user', 'assistant') AND new.content <> ''
+             AND (SELECT ephemeral FROM conversations WHERE id = new.conversation_id) = 0 BEGIN
+             INSERT INTO search_documents (conversation_id, message_id) VALUES (new.conversation_id, new.id);
+             INSERT INTO search_index (rowid, tenant, said)
+                 VALUES (last_insert_rowid(), replace(new.tenant_id, '-', ''), new.content);
+         END",
+        "CREATE TRIGGER conversations_search AFTER UPDATE OF title ON conversations
+         WHEN new.title IS NOT old.title AND new.ephemeral = 0 BEGIN
+             DELETE FROM search_index WHERE rowid IN (SELECT id FROM search_documents
+                 WHERE conversation_id = new.id AND message_id IS NULL);
+             DELETE FROM search_documents WHERE conversation_id = new.id AND message_id IS NULL;
+             INSERT INTO search_documents (conversation_id) SELECT new.id WHERE new.title IS NOT NULL;
+             INSERT INTO search_index (rowid, tenant, said)
+                 SELECT id, replace(new.tenant_id, '-', ''), new.title FROM search_documents
+                 WHERE conversation_id = new.id AND message_id IS NULL;
+         END",
+    ],
+};
+
+/// Something that was found.
+#[derive(Debug, Clone, PartialEq)]
+pub(in super::super) struct Hit {
+    /// Newer documents have higher numbers.
+    pub document: i64,
+    pub conversation: ConversationId,
+    pub title: Option<String>,
+    /// Absent where the title was found.
+    pub message: Option<MessageId>,
+    pub said: String,
+    pub at: Timestamp,
+}
+
+fn hit(row: &Row) -> Result<Hit, Error> {
+    Ok(Hit {
+        document: row.int("id")?,
+        conversation: row.parse("conversation_id")?,
+        title: row.text_opt("title")?,
+        message: row.parse_opt("message_id")?,
+        said: row.text("said")?,
+        at: Timestamp(row.int("at")?),
+    })
+}
+
+/// What FTS5 is asked: each word as a string, which is all that it has for text that may hold anything, and the last
+/// one as the beginning of a word.
+fn expression(tenant: TenantId, words: &[String]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("\"{}\"", word.replace('"', "\"\""))).collect();
+    format!("tenant : \"{}\" AND said : ({} *)", tenant.to_string().replace('-', ""), quoted.join(" AND "))
+}
+
+/// Messages and titles of a tenant that have all these words, the newest first, in conversations that are not deleted.
+pub(in super::super) async fn find(
+    connection: &impl Sql,
+    tenant: TenantId,
+    words: &[String],
+    before: i64,
+    limit: i64,
+) -> Result<Vec<Hit>, Error> {
+    let rows = connection
+        .all(
+            "SELECT documents.id, documents.conversation_id, documents.message_id, conversations.title,
+                 COALESCE(messages.content, conversations.title, '') AS said,
+                 COALESCE(messages.created_at, conversations.updated_at) AS at
+             FROM search_index CROSS JOIN search_documents documents CROSS JOIN conversations
+                 LEFT JOIN messages ON messages.id = documents.message_id
+             WHERE search_index MATCH $1 AND search_index.rowid < $2 AND documents.id = search_index.rowid
+               AND conversations.id = documents.conversation_id AND conversations.tenant_id = $3
+               AND conversations.deleted_at IS NULL
+             ORDER BY search_index.rowid DESC LIMIT $4",
+            params![expression(tenant, words), before, tenant, limit],
+        )
+        .await?;
+    rows.iter().map(hit).collect()
+}
