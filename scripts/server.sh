@@ -41,6 +41,8 @@ start_server() {
   while IFS='=' read -r name value; do export "$name=$value"; done < <("$soma" keygen)
   mkdir "$server_folder/data"
   export SA01_DATA_DIR=$server_folder/data SA01_MODEL_NAME=scripted SA01_LOG=warn
+  # One client asks for what many would.
+  export SA01_RATE_LIMIT_KEY=0 SA01_RATE_LIMIT_USER=0 SA01_RATE_LIMIT_TENANT=0 SA01_RATE_LIMIT_ADDRESS=0
   export SA01_DB_DSN=sqlite://$SA01_DATA_DIR/soma.db
   SA01_MODEL_URL=$(url_of model)
   export SA01_MODEL_URL
