@@ -428,18 +428,22 @@ impl Call {
         fault: String,
     ) -> Result<StepError, StepError> {
         let usage = self.usage(app, answer);
-        let (run, charge, cost) = (self.run.id, self.charge, self.price.cost(usage));
-        let model = self.model.clone();
+        self.settle_at(attempt, usage, self.price.cost(usage)).await?;
+        Ok(StepError::retry("answer_misshapen", fault))
+    }
+
+    /// Settles a call that has no answer to keep.
+    async fn settle_at(&self, attempt: &Attempt, usage: Usage, cost: u64) -> Result<(), StepError> {
+        let (run, charge, model) = (self.run.id, self.charge, self.model.clone());
         attempt
             .write(move |tx| {
                 Box::pin(async move {
                     models::settle(tx, charge, cost).await?;
-                    Ok(journal::add_usage(tx, run, Some(charge.ordinal), usage, cost, false, Some(&model))
-                        .await?)
+                    let ordinal = Some(charge.ordinal);
+                    Ok(journal::add_usage(tx, run, ordinal, usage, cost, false, Some(&model)).await?)
                 })
             })
-            .await?;
-        Ok(StepError::retry("answer_misshapen", fault))
+            .await
     }
 
     /// Settles a call that failed at what was heard of it, and says whether another try may help.
@@ -450,17 +454,7 @@ impl Call {
             matches!(error, ModelError::Refused(_) | ModelError::Unavailable(_)) && heard.text.is_empty();
         // What a provider took in before it broke off is charged, at most as much as was held.
         let cost = if refused { 0 } else { self.reserved };
-        let (run, charge, model) = (self.run.id, self.charge, self.model.clone());
-        attempt
-            .write(move |tx| {
-                Box::pin(async move {
-                    models::settle(tx, charge, cost).await?;
-                    let ordinal = Some(charge.ordinal);
-                    let none = Usage::default();
-                    Ok(journal::add_usage(tx, run, ordinal, none, cost, false, Some(&model)).await?)
-                })
-            })
-            .await?;
+        self.settle_at(attempt, Usage::default(), cost).await?;
         tracing::warn!(run = %self.run.id, agent = %self.agent.slug, %error, "a model call failed");
         Ok(match error {
             ModelError::Refused(_) => StepError::failed(code, error),
