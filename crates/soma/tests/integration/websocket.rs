@@ -335,11 +335,14 @@ async fn a_reader_that_never_reads_is_closed() {
         // A server that does not read any more is no reason to wait here.
         let asked = socket.0.send(Message::text(resume.as_str()));
         drop(tokio::time::timeout(Duration::from_millis(100), asked).await);
-        let metrics = api.get("/metrics").await.body;
-        if metrics.as_str().unwrap().lines().any(|line| line == "websocket_connections_active 0") {
+        let metrics = api.get("/metrics").await;
+        assert_eq!(metrics.status, 200, "{metrics:?}");
+        if metrics.body.as_str().unwrap().lines().any(|line| line == "websocket_connections_active 0") {
             break;
         }
         assert!(started.elapsed() < 2 * PATIENCE, "it is still open");
+        // What a machine is asked in a minute has a bound, and looking counts.
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
