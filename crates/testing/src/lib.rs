@@ -17,7 +17,6 @@ pub mod effects;
 pub mod identity_provider;
 pub mod mail_server;
 pub mod model_server;
-pub mod policy_timing;
 mod server;
 pub mod trace_receiver;
 

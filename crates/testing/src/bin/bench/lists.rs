@@ -7,7 +7,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{Api, Install, round};
+use super::{
+    install::{Api, Install},
+    round,
+};
 
 /// Messages and audit entries of the install that is measured.
 const MESSAGES: &str = "1000000";

@@ -13,7 +13,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Api, median_ms, round};
+use super::{install::Api, median_ms, round};
 
 const SLOW: usize = 2_000;
 const DEAF: usize = 50;
