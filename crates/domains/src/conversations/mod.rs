@@ -14,7 +14,6 @@ mod service;
 mod stop;
 mod store;
 mod stream;
-mod usage;
 mod ws;
 
 pub(crate) use bulk::{MadeUp, add as add_made_up, any};
@@ -27,8 +26,8 @@ pub(crate) use service::{
     asks::{Asked, Question, abandon, ask, events_of, follow, forget},
     runs::{cancel as cancel_run, get as kept_run},
 };
-pub(crate) use stop::stop_all;
-pub(crate) use usage::{By, Sum, Window, sums as usage};
+pub(crate) use stop::{Stopped, stop_all};
+pub(crate) use store::usage::sums as usage;
 
 #[cfg(test)]
 pub(crate) use service::test_access::{events as events_for_test, send as send_for_test};

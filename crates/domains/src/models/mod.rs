@@ -5,7 +5,6 @@ mod budget;
 mod calls;
 mod openai;
 mod store;
-mod usage;
 
 pub use budget::Price;
 pub(crate) use budget::{Charge, OverBudget, open_account, reserve, settle, settle_open};
@@ -13,7 +12,7 @@ pub use calls::{Calls, sweep};
 pub(crate) use calls::{NewCall, OpenCall};
 pub(crate) use openai::{Endpoint, NoAnswer};
 pub use openai::{OpenAiModel, PassThrough};
-pub(crate) use usage::sums as usage;
+pub(crate) use store::usage::sums as usage;
 
 #[cfg(test)]
 pub(crate) use budget::accounts_for_test;

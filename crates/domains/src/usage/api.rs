@@ -14,12 +14,11 @@ use platform::{
 use serde::{Deserialize, Serialize};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::service::{self, Error};
-use crate::{
-    App,
-    conversations::{By, Window},
-    identity::Authenticated,
+use super::{
+    service::{self, Error},
+    store::{By, Window},
 };
+use crate::{App, identity::Authenticated};
 
 /// Without a time to begin at, so much before the end.
 const WINDOW_MS: i64 = 30 * 24 * 60 * 60 * 1000;

@@ -4,6 +4,9 @@
 
 mod api;
 mod service;
+mod store;
+
+pub(crate) use store::{By, Sum, Window, read, sums_of};
 
 use crate::Domain;
 

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use contracts::{Caller, policy::Resource};
 use platform::{database::Error as StoreError, http::Timestamp};
 
-use super::api::UsageItem;
+use super::{
+    api::UsageItem,
+    store::{By, Sum, Window},
+};
 use crate::{
     App, agents,
     authority::{self, Denied},
-    conversations::{self, By, Sum, Window},
-    identity, models,
+    conversations, identity, models,
 };
 
 /// Sums in one answer.
