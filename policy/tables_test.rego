@@ -16,7 +16,7 @@ test_every_action_has_its_patterns if {
 }
 
 test_a_tenants_names_stand_for_roles if {
-	tables.names.owner == ["tenant_admin", "billing_admin"]
+	tables.names.owner == ["tenant_admin", "billing_admin", "security_auditor"]
 	tables.names.admin == ["tenant_admin"]
 	tables.names.member == ["user"]
 	tables.names.viewer == ["viewer"]
@@ -27,6 +27,7 @@ test_grants_name_the_role_behind_the_name if {
 	tables.grants.owner["tool:execute"] == "tenant_admin"
 	tables.grants.owner["billing:change_plan"] == "billing_admin"
 	tables.grants.owner["billing:view_usage"] == "tenant_admin"
+	tables.grants.owner["audit:export"] == "security_auditor"
 	tables.grants.member["conversation:update"] == "user"
 }
 

@@ -20,8 +20,8 @@ use crate::{App, audit, authority, authority::Denied, identity};
 
 /// The platform's own administrator.
 pub const PLATFORM_ADMIN: &str = "saas_super_admin";
-/// A tenant's owner holds these two roles.
-pub const TENANT_OWNER: [&str; 2] = ["tenant_admin", "billing_admin"];
+/// A tenant's owner holds these roles; who holds the first administers it.
+pub const TENANT_OWNER: [&str; 3] = ["tenant_admin", "billing_admin", "security_auditor"];
 /// The scope of roles that hold in every tenant.
 pub(super) const PLATFORM: &str = "platform";
 
@@ -65,6 +65,15 @@ pub struct Rights {
     pub grants: Vec<Grant>,
 }
 
+/// What became of a user's roles when their groups were looked at; each list is sorted.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct RolesOfGroups {
+    pub given: Vec<String>,
+    pub withdrawn: Vec<String>,
+    /// What no group gives any more, and nobody else in the tenant holds.
+    pub kept: Vec<String>,
+}
+
 /// Looks up what a user holds in a tenant. What has ended is no part of it.
 pub(crate) async fn rights_of(
     connection: &impl Sql,
@@ -87,17 +96,23 @@ pub(crate) async fn assign_in(
 }
 
 /// Makes these the roles that a user has in a tenant by their groups at the identity provider, within a change of another
-/// domain. What was given by hand stays. Answers what was given and withdrawn, each sorted.
+/// domain. What was given by hand stays, and so does the tenant's last administrator.
 pub(crate) async fn set_roles_of_groups_in(
     tx: &Tx,
     tenant: TenantId,
     user: UserId,
     roles: &[String],
-) -> Result<(Vec<String>, Vec<String>), StoreError> {
+) -> Result<RolesOfGroups, StoreError> {
     let scope = tenant.to_string();
     let before = store::of_groups(tx, &scope, user).await?;
+    let mut kept = Vec::new();
     for role in before.iter().filter(|role| !roles.contains(role)) {
-        store::delete_of_group(tx, &scope, user, role).await?;
+        if role == TENANT_OWNER[0] && store::is_last_holder(tx, &scope, user, role).await? {
+            tracing::warn!(%tenant, %user, role, "no group gives it any more, and the tenant has nobody else");
+            kept.push(role.clone());
+        } else {
+            store::delete_of_group(tx, &scope, user, role).await?;
+        }
     }
     for role in roles {
         store::insert_of_group(tx, &scope, user, role, unix_ms()).await?;
@@ -106,7 +121,7 @@ pub(crate) async fn set_roles_of_groups_in(
     let only_in = |these: &[String], those: &[String]| {
         these.iter().filter(|role| !those.contains(role)).cloned().collect::<Vec<_>>()
     };
-    Ok((only_in(&after, &before), only_in(&before, &after)))
+    Ok(RolesOfGroups { given: only_in(&after, &before), withdrawn: only_in(&before, &after), kept })
 }
 
 /// The roles of the catalogue that a name stands for: itself, or those behind `owner`, `admin`, `member`, `viewer`.

@@ -209,7 +209,11 @@ async fn somebody_signs_in_and_has_the_roles_of_their_groups_while_they_are_in_t
     let me = api.get("/api/v2/me").await.expect(200);
     assert_eq!(
         (&me["email"], &me["name"], &me["roles"]),
-        (&json!(EMAIL), &json!("Grace Hopper"), &json!(["billing_admin", "tenant_admin"]))
+        (
+            &json!(EMAIL),
+            &json!("Grace Hopper"),
+            &json!(["billing_admin", "security_auditor", "tenant_admin"])
+        )
     );
     api.conversation().await;
 
@@ -292,7 +296,11 @@ async fn its_access_token_opens_the_api_and_its_other_tokens_do_not() {
     let known = me(&tokens, "access_token").await.expect(200);
     assert_eq!(
         (&known["email"], &known["credential"], &known["roles"]),
-        (&json!(EMAIL), &json!("access_token"), &json!(["billing_admin", "tenant_admin"]))
+        (
+            &json!(EMAIL),
+            &json!("access_token"),
+            &json!(["billing_admin", "security_auditor", "tenant_admin"])
+        )
     );
     assert_eq!(me(&tokens, "id_token").await.problem(401), "unauthenticated");
     assert_eq!(me(&tokens, "refresh_token").await.problem(401), "unauthenticated");

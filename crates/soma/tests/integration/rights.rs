@@ -109,6 +109,24 @@ async fn a_role_gives_what_the_catalogue_says_and_no_more() {
 }
 
 #[tokio::test]
+async fn an_owner_takes_the_audit_out_and_makes_others_auditors() {
+    let server = Server::start().await;
+    let assignments = "/api/v2/permissions/assignments";
+    let olga = server.user("olga@example.org", &[]).await;
+    server.api().post(assignments, json!({ "user_id": olga, "role": "owner" })).await.expect(201);
+    let owner = server.member("olga@example.org", &[]).await;
+    assert_eq!(
+        owner.get("/api/v2/me").await.expect(200)["roles"],
+        json!(["billing_admin", "security_auditor", "tenant_admin"])
+    );
+    assert_eq!(owner.get("/api/v2/audit/export").await.status, 200);
+    let auditor = server.user("auditor@example.org", &[]).await;
+    owner.post(assignments, json!({ "user_id": auditor, "role": "security_auditor" })).await.expect(201);
+    let auditor = server.member("auditor@example.org", &[]).await;
+    assert_eq!(auditor.get("/api/v2/audit/export").await.status, 200);
+}
+
+#[tokio::test]
 async fn an_administrator_of_a_tenant_gives_and_takes_roles_but_never_the_platforms() {
     let server = Server::start().await;
     let owner = server.member("owner@example.org", &["tenant_admin"]).await;

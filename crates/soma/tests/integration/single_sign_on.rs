@@ -121,7 +121,10 @@ async fn somebody_of_the_provider_becomes_a_member_with_the_roles_of_their_group
     let given = json!({ "user_id": me["user_id"], "role": "viewer" });
     world.server.api().post("/api/v2/permissions/assignments", given).await.expect(201);
     for (groups, roles) in [
-        (json!(["admins", "unknown"]), json!(["billing_admin", "tenant_admin", "viewer"])),
+        (
+            json!(["admins", "unknown"]),
+            json!(["billing_admin", "security_auditor", "tenant_admin", "viewer"]),
+        ),
         (json!(["unknown"]), json!(["viewer"])),
         (json!("admins"), json!(["viewer"])),
         (json!(["staff"]), json!(["user", "viewer"])),
@@ -147,7 +150,49 @@ async fn somebody_of_the_provider_becomes_a_member_with_the_roles_of_their_group
     let changed = world.audited("user:assign_roles").await;
     let by_groups: Vec<_> = changed.iter().filter(|entry| entry["reason"] == "oidc_groups").collect();
     assert_eq!(by_groups.len(), 4);
-    assert_eq!(by_groups[3]["details"], json!({ "given": ["user"], "withdrawn": [] }));
+    assert_eq!(by_groups[3]["details"], json!({ "given": ["user"], "withdrawn": [], "kept": [] }));
+}
+
+#[tokio::test]
+async fn whom_the_provider_signs_in_is_asked_for_a_second_factor_there_and_not_here() {
+    let world = World::start(&[]).await;
+    let setting = "/api/v2/settings/tenant/mfa_policy";
+    world.server.api().put(setting, json!({ "value": "required" })).await.expect(204);
+    let mut browser = Browser::new();
+    world.sign_in(&mut browser, json!({})).await.location();
+    world.api(&browser).conversation().await;
+    assert_eq!(world.api(&browser).get("/api/v2/me").await.expect(200)["totp_required"], false);
+}
+
+#[tokio::test]
+async fn groups_never_take_away_a_tenants_last_administrator() {
+    let world = World::start(&[]).await;
+    let mut browser = Browser::new();
+    let me = async |browser: &Browser| world.api(browser).get("/api/v2/me").await.expect(200);
+    world.sign_in(&mut browser, json!({ "groups": ["admins"] })).await.location();
+    let grace = me(&browser).await["user_id"].clone();
+    for assignment in
+        world.server.api().get("/api/v2/permissions/assignments").await.expect(200).as_array().unwrap()
+    {
+        if assignment["role"] == "tenant_admin" && assignment["user_id"] != grace {
+            let user = assignment["user_id"].as_str().unwrap();
+            let path = format!("/api/v2/permissions/assignments/{user}/tenant_admin");
+            world.server.api().delete(&path).await.expect(204);
+        }
+    }
+    world.sign_in(&mut browser, json!({ "groups": ["staff"] })).await.location();
+    assert_eq!(me(&browser).await["roles"], json!(["tenant_admin", "user"]));
+    let noted = world.audited("user:assign_roles").await;
+    assert_eq!(
+        noted[0]["details"],
+        json!({ "given": ["user"], "withdrawn": ["billing_admin", "security_auditor"], "kept": ["tenant_admin"] })
+    );
+
+    let other = world.server.user("other@example.org", &[]).await;
+    let given = json!({ "user_id": other, "role": "owner" });
+    world.server.api().post("/api/v2/permissions/assignments", given).await.expect(201);
+    world.sign_in(&mut browser, json!({ "groups": ["staff"] })).await.location();
+    assert_eq!(me(&browser).await["roles"], json!(["user"]));
 }
 
 #[tokio::test]

@@ -141,10 +141,9 @@ async fn admit(
                         Err(owner) => return Ok(Err(owner)),
                     },
                 };
-                let (given, withdrawn) =
-                    permissions::set_roles_of_groups_in(tx, tenant, user, &roles).await?;
-                if !given.is_empty() || !withdrawn.is_empty() {
-                    let details = json!({ "given": given, "withdrawn": withdrawn });
+                let changed = permissions::set_roles_of_groups_in(tx, tenant, user, &roles).await?;
+                if [&changed.given, &changed.withdrawn, &changed.kept].iter().any(|roles| !roles.is_empty()) {
+                    let details = json!(changed);
                     note(tx, tenant, user, events::ROLES_OF_GROUPS, "oidc_groups", details).await?;
                 }
                 let opening = draft.for_user(user);

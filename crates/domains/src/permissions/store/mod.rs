@@ -58,6 +58,17 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         // `groups`: by the person's groups at the identity provider, and withdrawn with them; else `hand`.
         statements: &["ALTER TABLE role_assignments ADD COLUMN given_by TEXT NOT NULL DEFAULT 'hand'"],
     },
+    Migration {
+        name: "permissions_0004_owners_audit",
+        // Owners were without it until then.
+        statements: &[
+            "INSERT INTO role_assignments (scope, user_id, role, created_at, given_by)
+             SELECT a.scope, a.user_id, 'security_auditor', a.created_at, a.given_by FROM role_assignments a
+             JOIN role_assignments b ON b.scope = a.scope AND b.user_id = a.user_id AND b.role = 'billing_admin'
+             WHERE a.role = 'tenant_admin' AND a.scope <> 'platform'
+             ON CONFLICT (user_id, scope, role) DO NOTHING",
+        ],
+    },
 ];
 
 pub(super) async fn roles(

@@ -213,7 +213,7 @@ pub(super) const ROLES: &[(&str, Scope, &[&str])] = &[
 ];
 
 pub(super) const TENANT_ROLES: &[(&str, &[&str])] = &[
-    ("owner", &["tenant_admin", "billing_admin"]),
+    ("owner", &["tenant_admin", "billing_admin", "security_auditor"]),
     ("admin", &["tenant_admin"]),
     ("member", &["user"]),
     ("viewer", &["viewer"]),
