@@ -1,8 +1,8 @@
 //! Writing and reading the audit.
 
 use contracts::{
-    Caller,
-    policy::{Decision, Request, Resource},
+    Caller, TenantId,
+    policy::{Decision, Effect, Request, Resource},
 };
 use platform::{
     database::{Error, Tx},
@@ -53,6 +53,35 @@ impl Entry {
             effect: decision.effect.as_str(),
             reason: decision.reason.clone(),
             revision: decision.revision.clone(),
+            details,
+        }
+    }
+}
+
+/// Who acts, and by what right, where an operator does at the command line.
+const OPERATOR: &str = "operator";
+
+impl Entry {
+    /// An operator's act in a tenant, which asks no policy.
+    pub(crate) fn of_operator(
+        tenant: TenantId,
+        action: &str,
+        resource: (&str, String),
+        details: Value,
+    ) -> Self {
+        let (kind, id) = resource;
+        Self {
+            id: uuid::Uuid::now_v7(),
+            at: unix_ms(),
+            tenant: tenant.to_string(),
+            actor: OPERATOR.to_owned(),
+            impersonator: None,
+            action: action.to_owned(),
+            resource_type: kind.to_owned(),
+            resource_id: Some(id),
+            effect: Effect::Allow.as_str(),
+            reason: OPERATOR.to_owned(),
+            revision: String::new(),
             details,
         }
     }

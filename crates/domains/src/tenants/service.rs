@@ -1,8 +1,8 @@
 //! Making, finding, closing and opening tenants.
 
-use contracts::{Caller, TenantId, policy::Resource};
+use contracts::{Caller, TenantId, UserId, policy::Resource};
 use platform::{
-    database::{Database, Error as StoreError, Sql},
+    database::{Database, Error as StoreError, Sql, Tx},
     durable::unix_ms,
     http::{Page, PageRequest, Timestamp},
 };
@@ -55,7 +55,7 @@ pub(crate) async fn name_of(connection: &impl Sql, id: TenantId) -> Result<Optio
     Ok(tenant.map(|Tenant { id, slug, name, .. }| TenantName { id, slug, name }))
 }
 
-fn made(new: NewTenant, status: Status) -> Tenant {
+pub(super) fn made(new: NewTenant, status: Status) -> Tenant {
     Tenant {
         id: TenantId::new(),
         slug: new.slug,
@@ -115,7 +115,7 @@ async fn find(connection: &impl Sql, id: &str) -> Result<Tenant, Error> {
     store::by_id(connection, id).await?.ok_or(Error::NotFound)
 }
 
-fn checked_name(name: &str) -> Result<String, Error> {
+pub(super) fn checked_name(name: &str) -> Result<String, Error> {
     let name = name.trim();
     if (1..=NAME_CHARS_MAX).contains(&name.chars().count()) {
         return Ok(name.to_owned());
@@ -123,7 +123,7 @@ fn checked_name(name: &str) -> Result<String, Error> {
     Err(Error::Invalid("name", format!("expected 1 to {NAME_CHARS_MAX} characters")))
 }
 
-fn checked_slug(slug: &str) -> Result<(), Error> {
+pub(super) fn checked_slug(slug: &str) -> Result<(), Error> {
     let good = (1..=SLUG_CHARS_MAX).contains(&slug.len())
         && slug.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
     if good && slug.parse::<TenantId>().is_err() {
@@ -161,21 +161,27 @@ pub(super) async fn create_by(app: &App, caller: &Caller, new: CreateTenant) -> 
     let entry = permit.entry(json!({ "id": id, "slug": tenant.slug, "owner": owner }));
     let tenant = app
         .database
-        .write(move |tx| {
-            Box::pin(async move {
-                if store::by_slug(tx, &tenant.slug).await?.is_some() {
-                    return Err(Error::SlugTaken);
-                }
-                store::insert(tx, &tenant).await?;
-                models::open_account(tx, id, "tenant", &id.to_string()).await?;
-                identity::join(tx, id, owner, &permissions::TENANT_OWNER.map(str::to_owned)).await?;
-                agents::add_default(tx, id).await?;
-                audit::add(tx, &entry).await?;
-                Ok(tenant)
-            })
-        })
+        .write(move |tx| Box::pin(async move { furnish(tx, tenant, owner, &entry).await }))
         .await?;
     app.sessions.forget_all();
+    Ok(tenant)
+}
+
+/// Stores a tenant with all that it needs to be worked in.
+pub(super) async fn furnish(
+    tx: &Tx,
+    tenant: Tenant,
+    owner: UserId,
+    entry: &audit::Entry,
+) -> Result<Tenant, Error> {
+    if store::by_slug(tx, &tenant.slug).await?.is_some() {
+        return Err(Error::SlugTaken);
+    }
+    store::insert(tx, &tenant).await?;
+    models::open_account(tx, tenant.id, "tenant", &tenant.id.to_string()).await?;
+    identity::join(tx, tenant.id, owner, &permissions::TENANT_OWNER.map(str::to_owned)).await?;
+    agents::add_default(tx, tenant.id).await?;
+    audit::add(tx, entry).await?;
     Ok(tenant)
 }
 
@@ -197,6 +203,37 @@ pub(super) async fn rename(app: &App, caller: &Caller, id: &str, name: String) -
         .await
 }
 
+/// How a tenant is closed.
+pub(super) struct Closing {
+    status: Status,
+    reason: String,
+}
+
+impl Closing {
+    pub(super) fn checked(suspension: &Suspension) -> Result<Self, Error> {
+        let reason = suspension.reason.trim().to_owned();
+        if !(1..=REASON_CHARS_MAX).contains(&reason.chars().count()) {
+            return Err(Error::Invalid("reason", format!("expected 1 to {REASON_CHARS_MAX} characters")));
+        }
+        let status = if suspension.churned { Status::Churned } else { Status::Suspended };
+        Ok(Self { status, reason })
+    }
+
+    /// Closes a tenant, with the row of the audit that `entry` makes of what was done.
+    pub(super) async fn close(
+        &self,
+        tx: &Tx,
+        tenant: TenantId,
+        entry: impl FnOnce(serde_json::Value) -> audit::Entry + Send,
+    ) -> Result<conversations::Stopped, Error> {
+        store::set_status(tx, tenant, self.status, Some(&self.reason)).await?;
+        let stopped = conversations::stop_all(tx, tenant).await?;
+        let details = json!({ "status": self.status, "reason": self.reason, "runs": stopped.count() });
+        audit::add(tx, &entry(details)).await?;
+        Ok(stopped)
+    }
+}
+
 /// Closes a tenant and stops what is at work in it, in one commit.
 pub(super) async fn suspend(
     app: &App,
@@ -206,25 +243,18 @@ pub(super) async fn suspend(
 ) -> Result<Tenant, Error> {
     let permit = authority::require(app, caller, "tenant:suspend", resource(id)).await?;
     let tenant = find(app.database.read(), id).await?.id;
-    let reason = suspension.reason.trim().to_owned();
-    if !(1..=REASON_CHARS_MAX).contains(&reason.chars().count()) {
-        return Err(Error::Invalid("reason", format!("expected 1 to {REASON_CHARS_MAX} characters")));
-    }
-    let status = if suspension.churned { Status::Churned } else { Status::Suspended };
+    let closing = Closing::checked(&suspension)?;
     let (tenant, stopped) = app
         .database
         .write(move |tx| {
             Box::pin(async move {
-                store::set_status(tx, tenant, status, Some(&reason)).await?;
-                let stopped = conversations::stop_all(tx, tenant).await?;
-                let details = json!({ "status": status, "reason": reason, "runs": stopped.count() });
-                audit::add(tx, &permit.entry(details)).await?;
+                let stopped = closing.close(tx, tenant, |details| permit.entry(details)).await?;
                 let tenant = store::by_id(tx, tenant).await?.ok_or(Error::NotFound)?;
                 Ok::<_, Error>((tenant, stopped))
             })
         })
         .await?;
-    app.standing.forget(tenant.id);
+    app.standings.forget_all();
     stopped.tell(app).await;
     Ok(tenant)
 }
@@ -244,6 +274,6 @@ pub(super) async fn resume(app: &App, caller: &Caller, id: &str) -> Result<Tenan
             })
         })
         .await?;
-    app.standing.forget(id);
+    app.standings.forget_all();
     Ok(tenant)
 }

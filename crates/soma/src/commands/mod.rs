@@ -13,6 +13,7 @@ mod keygen;
 mod migrate;
 mod policy;
 mod serve;
+mod tenant;
 mod worker;
 
 use std::{fmt::Display, process::ExitCode};
@@ -59,6 +60,9 @@ pub enum Command {
     /// API keys.
     #[command(subcommand)]
     Apikey(account::ApiKey),
+    /// Tenants: make, list, close and open them.
+    #[command(subcommand)]
+    Tenant(tenant::Tenant),
     /// Decide about tool calls that wait for a person.
     Approvals(approvals::Arguments),
     /// The audit: whether it is as it was written.
@@ -93,6 +97,7 @@ pub async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Migrate => migrate::run().await,
         Command::Admin(admin) => account::admin(admin).await,
         Command::Apikey(key) => account::api_key(key).await,
+        Command::Tenant(tenant) => tenant::run(tenant).await,
         Command::Approvals(arguments) => approvals::run(arguments).await,
         Command::Audit(audit) => audit::run(audit).await,
         Command::Keygen => Ok(keygen::run()),

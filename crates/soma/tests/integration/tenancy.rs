@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, PATIENCE, Server, until};
+use crate::harness::{Api, PASSWORD, PATIENCE, Server, text, until};
 
 const TENANTS: &str = "/api/v2/tenants";
 
@@ -160,4 +160,58 @@ async fn a_tool_that_a_tenant_wants_approved_waits_whatever_its_agent_says() {
         time.0
     };
     assert_eq!(time("expires_at") - time("requested_at"), 3_600_000);
+}
+
+#[tokio::test]
+async fn an_operator_makes_lists_closes_and_opens_tenants_while_the_server_runs() {
+    let server = Server::start().await;
+    let soma = |arguments: &[&str]| {
+        let output = server.run(&[&["tenant"], arguments].concat());
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    };
+    let (made, id, said) =
+        soma(&["create", "acme", "--name", "Acme", "--owner", "eve@example.org", "--pending"]);
+    assert!(made, "{said}");
+    let listed = soma(&["list"]).1;
+    assert_eq!(listed.lines().last().unwrap(), format!("{}\tacme\tpending\tAcme", id.trim()));
+    let again = soma(&["create", "acme", "--owner", "eve@example.org"]);
+    assert!(!again.0 && again.2.contains("another tenant has this slug"), "{again:?}");
+    let bad = soma(&["create", "A B", "--owner", "eve@example.org"]);
+    assert!(!bad.0 && bad.2.contains("slug: expected 1 to 64"), "{bad:?}");
+    let absent = soma(&["resume", "nowhere"]);
+    assert!(!absent.0 && absent.2.contains("`soma tenant list` shows them"), "{absent:?}");
+
+    let api = server.api().without_key();
+    let redeem = json!({ "token": server.link("eve@example.org"), "password": PASSWORD });
+    let eve = api.in_session(&api.post("/api/v2/auth/links/redeem", redeem).await);
+    assert_eq!(eve.get("/api/v2/me").await.problem(403), "tenant_suspended");
+    assert!(soma(&["resume", "acme"]).0);
+    until("the server has heard of it", || async {
+        (eve.get("/api/v2/me").await.status == 200).then_some(())
+    })
+    .await;
+    let conversation = eve.conversation().await;
+    let run = eve.say(&conversation, "[[hold one two three]]").await;
+    server.model.wait_for(PATIENCE, |counts| counts.in_flight == 1).await;
+
+    let nothing = soma(&["suspend", "acme", "--reason", " "]);
+    assert!(!nothing.0 && nothing.2.contains("reason: expected 1 to 500 characters"), "{nothing:?}");
+    let closed = soma(&["suspend", "acme", "--reason", "unpaid"]);
+    assert!(closed.0 && closed.2.contains("runs that are stopped: 1"), "{closed:?}");
+    until("its members are refused", || async { (eve.get("/api/v2/me").await.status == 403).then_some(()) })
+        .await;
+    assert!(soma(&["resume", "acme"]).0);
+    let ended = until("the run ends", || async {
+        let reply = eve.get(&format!("/api/v2/runs/{run}")).await;
+        reply.body["finished_at"].is_string().then_some(reply.body)
+    });
+    assert_eq!(ended.await["state"], "cancelled");
+
+    let audit = eve.get("/api/v2/audit?action=tenant:suspend").await.expect(200);
+    let entries = audit["items"].as_array().unwrap();
+    assert_eq!(entries.len(), 3);
+    assert!(entries.iter().all(|entry| entry["actor_id"] == "operator" && entry["reason"] == "operator"));
+    assert_eq!(entries[1]["details"], json!({ "status": "suspended", "reason": "unpaid", "runs": 1 }));
+    let verified = eve.get("/api/v2/audit/verify").await.expect(200);
+    assert_eq!(verified["ok"], true, "{verified}");
 }
