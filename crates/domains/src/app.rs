@@ -20,7 +20,7 @@ use platform::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{agents, conversations, identity, models, tenants, tools};
+use crate::{agents, authority, conversations, identity, models, tenants, tools};
 
 /// How long a stream's reader waits for a wake when all writers are in this process.
 const LOOK_AGAIN_ALONE: Duration = Duration::from_secs(5);
@@ -78,7 +78,8 @@ pub struct App {
     /// Fires when the process is asked to stop: whatever a client holds open ends then, for another process to go on.
     pub stopping: CancellationToken,
     pub(crate) sessions: identity::Sessions,
-    pub(crate) standing: tenants::Standing,
+    pub(crate) standings: tenants::Standings,
+    pub(crate) quotas: authority::Quotas,
     pub(crate) passwords: identity::Passwords,
     pub(crate) addresses: identity::Addresses,
     pub(crate) mail: identity::Mail,
@@ -114,7 +115,8 @@ impl App {
             hub: Hub::new(look_again),
             policy,
             sessions: identity::Sessions::default(),
-            standing: tenants::Standing::default(),
+            standings: tenants::Standings::default(),
+            quotas: authority::Quotas::new(config.gateway.rates),
             passwords: identity::Passwords::default(),
             addresses: identity::Addresses::default(),
             mail: identity::Mail::new(mailer),

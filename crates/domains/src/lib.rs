@@ -22,6 +22,7 @@ pub mod tools;
 pub mod usage;
 
 pub use app::{App, BuildError, Parts, open_database, open_migrated_database, prepare_database};
+pub use authority::{Counted, Meter, take_quota, whole_seconds};
 pub use router::{AssembleError, Assembled, Domain, assemble};
 
 use platform::database::{Migration, MigrationTrait, MigratorTrait};

@@ -1,12 +1,12 @@
 //! Puts the domains' routes together, and refuses to when two of them want the same place.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
-use axum::Router;
+use axum::{Router, http::Method};
 use platform::database::Migration;
 use utoipa::openapi::{
     Content, InfoBuilder, OpenApi, OpenApiBuilder, RefOr,
-    path::Operation,
+    path::{Operation, PathItem},
     security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
 };
 use utoipa_axum::router::OpenApiRouter;
@@ -44,12 +44,31 @@ impl std::fmt::Debug for Assembled {
     }
 }
 
+impl Assembled {
+    /// The routes that ask the policy, by method and path: those that name an action of its catalogue.
+    #[must_use]
+    pub fn asking(&self) -> HashSet<(Method, String)> {
+        let mut found = HashSet::new();
+        for (path, item) in &self.openapi.paths.paths {
+            for (method, operation) in operations(item) {
+                let extensions = operation.extensions.as_ref();
+                let action =
+                    extensions.and_then(|extensions| extensions.get(ACTION)).and_then(|name| name.as_str());
+                if action.is_some_and(|action| action.contains(':')) {
+                    found.insert((method, path.clone()));
+                }
+            }
+        }
+        found
+    }
+}
+
 /// Mounts every domain. Two that claim one prefix, or one method and path, are an error before any port is bound.
 pub fn assemble(domains: &[Domain]) -> Result<Assembled, AssembleError> {
     check_prefixes(domains)?;
     let mut router = Router::new();
     let mut openapi = document();
-    let mut seen = BTreeSet::new();
+    let mut seen = HashSet::new();
     for domain in domains {
         let (routes, mut described) = (domain.routes)().split_for_parts();
         for (path, item) in &mut described.paths.paths {
@@ -58,9 +77,9 @@ pub fn assemble(domains: &[Domain]) -> Result<Assembled, AssembleError> {
             if !inside {
                 return Err(AssembleError::Outside(domain.name, path.clone()));
             }
-            for method in methods(item) {
-                if !seen.insert((path.clone(), method)) {
-                    return Err(AssembleError::Twice(method.to_owned(), path.clone()));
+            for (method, _) in operations(item) {
+                if !seen.insert((path.clone(), method.clone())) {
+                    return Err(AssembleError::Twice(method.to_string(), path.clone()));
                 }
             }
         }
@@ -70,11 +89,13 @@ pub fn assemble(domains: &[Domain]) -> Result<Assembled, AssembleError> {
     Ok(Assembled { router, openapi })
 }
 
+/// Says in the document which action an operation asks the policy for; `own` and `public` are none of its.
+const ACTION: &str = "x-soma-action";
 const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
 
 /// Function names are unique in a domain; a client's generator wants names that are unique in the whole document.
-fn name_operations(domain: &str, item: &mut utoipa::openapi::PathItem) {
+fn name_operations(domain: &str, item: &mut PathItem) {
     let operations = [
         &mut item.get,
         &mut item.put,
@@ -127,18 +148,18 @@ fn under(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn methods(item: &utoipa::openapi::PathItem) -> Vec<&'static str> {
+fn operations(item: &PathItem) -> impl Iterator<Item = (Method, &Operation)> {
     let all = [
-        ("GET", &item.get),
-        ("PUT", &item.put),
-        ("POST", &item.post),
-        ("DELETE", &item.delete),
-        ("PATCH", &item.patch),
-        ("HEAD", &item.head),
-        ("OPTIONS", &item.options),
-        ("TRACE", &item.trace),
+        (Method::GET, &item.get),
+        (Method::PUT, &item.put),
+        (Method::POST, &item.post),
+        (Method::DELETE, &item.delete),
+        (Method::PATCH, &item.patch),
+        (Method::HEAD, &item.head),
+        (Method::OPTIONS, &item.options),
+        (Method::TRACE, &item.trace),
     ];
-    all.into_iter().filter(|(_, operation)| operation.is_some()).map(|(name, _)| name).collect()
+    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_ref()?)))
 }
 
 fn document() -> OpenApi {

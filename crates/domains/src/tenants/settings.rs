@@ -45,15 +45,27 @@ struct Declared {
     kind: Kind,
     description: &'static str,
     set_at: &'static [Level],
-    /// Values of all levels count together: the lowest number, every tool. No level takes back what another asks for.
+    /// Values of all levels count together: the lowest number, the last of the choices, every tool. No level takes back
+    /// what another asks for.
     narrows: bool,
 }
 
+const API_REQUESTS_PER_MINUTE: &str = "api_requests_per_minute";
 const APPROVAL_EXPIRY_HOURS: &str = "approval_expiry_hours";
 const APPROVAL_REQUIRED_TOOLS: &str = "approval_required_tools";
+const MFA_POLICY: &str = "mfa_policy";
+const RUN_EVENTS_DAYS: &str = "run_events_days";
 const UI_THEME: &str = "ui_theme";
 
 const SETTINGS: &[Declared] = &[
+    Declared {
+        key: API_REQUESTS_PER_MINUTE,
+        kind: Kind::Number(1, 1_000_000),
+        description: "Requests that a tenant may make in a minute. The install's own limit counts as well, and a tenant \
+                      may only lower what the platform says.",
+        set_at: &[Level::Platform, Level::Tenant],
+        narrows: true,
+    },
     Declared {
         key: APPROVAL_EXPIRY_HOURS,
         kind: Kind::Number(1, 24 * 30),
@@ -70,6 +82,23 @@ const SETTINGS: &[Declared] = &[
         narrows: true,
     },
     Declared {
+        key: MFA_POLICY,
+        kind: Kind::Choice(&["off", "optional", "required"]),
+        description: "Second factors of people who sign in here: `off`, none can be set up; `optional`, as everybody \
+                      likes; `required`, who has none can do nothing but set one up. A tenant may only ask for more than \
+                      the platform says. Programs, and people whom an identity provider signs in, are not asked.",
+        set_at: &[Level::Platform, Level::Tenant],
+        narrows: true,
+    },
+    Declared {
+        key: RUN_EVENTS_DAYS,
+        kind: Kind::Number(1, 36_500),
+        description: "Days after its end for which a run's events are kept; its messages, state and cost stay. A tenant \
+                      may only shorten it.",
+        set_at: &[Level::Platform, Level::Tenant],
+        narrows: true,
+    },
+    Declared {
         key: UI_THEME,
         kind: Kind::Choice(&["system", "light", "dark"]),
         description: "The web interface's colours.",
@@ -79,6 +108,7 @@ const SETTINGS: &[Declared] = &[
 ];
 
 const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
 /// Tools that a setting may list.
 const TOOLS_MAX: usize = 200;
 
@@ -91,6 +121,9 @@ fn default_of(app: &App, key: &str) -> Value {
         // The operator's own setting, in its unit.
         APPROVAL_EXPIRY_HOURS => json!((app.config.approval_expiry_ms / HOUR_MS).max(1)),
         APPROVAL_REQUIRED_TOOLS => json!([]),
+        API_REQUESTS_PER_MINUTE => json!(app.config.gateway.rates.tenant),
+        RUN_EVENTS_DAYS => json!(app.config.run_events_kept_ms / DAY_MS),
+        MFA_POLICY => json!("optional"),
         _ => json!("system"),
     }
 }
@@ -127,8 +160,17 @@ fn resolve(setting: &Declared, default: Value, set: &[(Level, Value)]) -> (Value
                 let union = union(&found.0, value);
                 if union == found.0 { found } else { (union, *level) }
             }
-            (true, _) if value.as_i64() < found.0.as_i64() => (value.clone(), *level),
-            (true, _) => found,
+            // A default that is a bound of the operator's counts too; one that is a choice only stands in.
+            (true, Kind::Choice(_)) if found.1 == Level::Default => (value.clone(), *level),
+            (true, Kind::Choice(choices)) => {
+                let rank = |value: &Value| choices.iter().position(|choice| value == *choice);
+                if rank(value) > rank(&found.0) { (value.clone(), *level) } else { found }
+            }
+            (true, Kind::Number(..)) => {
+                let lower =
+                    found.0.as_i64().is_none_or(|bound| value.as_i64().is_some_and(|value| value < bound));
+                if lower { (value.clone(), *level) } else { found }
+            }
         };
     }
     found
@@ -172,6 +214,44 @@ async fn value(app: &App, key: &str, place: Place) -> Result<(Value, Level), Sto
     let all = all_at(app, place).await?;
     let found = all.into_iter().find(|(setting, ..)| setting.key == key);
     Ok(found.map_or((Value::Null, Level::Default), |(_, value, from)| (value, from)))
+}
+
+/// Whether people of a tenant have to have a second factor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MfaPolicy {
+    /// Nobody can set one up.
+    Off,
+    Optional,
+    Required,
+}
+
+/// What a tenant asks of every request: of people's second factors, and how many there may be in a minute.
+pub(super) async fn of_requests(app: &App, tenant: TenantId) -> Result<(MfaPolicy, Option<u32>), StoreError> {
+    let all = all_at(app, Place { tenant, agent: None, user: None }).await?;
+    let of = |key: &str| all.iter().find(|(setting, ..)| setting.key == key).map(|(_, value, _)| value);
+    let mfa = match of(MFA_POLICY).and_then(Value::as_str) {
+        Some("off") => MfaPolicy::Off,
+        Some("required") => MfaPolicy::Required,
+        _ => MfaPolicy::Optional,
+    };
+    let most = of(API_REQUESTS_PER_MINUTE).and_then(Value::as_u64);
+    Ok((mfa, most.map(|most| u32::try_from(most).unwrap_or(u32::MAX))))
+}
+
+/// Tenants that keep their runs' events for a shorter time than the install, and that time in ms.
+pub(crate) async fn shorter_run_events(app: &App) -> Result<Vec<(TenantId, i64)>, StoreError> {
+    let set = store::set_for_tenants(app.database.read(), RUN_EVENTS_DAYS).await?;
+    let kept =
+        set.into_iter().filter_map(|(tenant, days)| Some((tenant, days.as_i64()?.saturating_mul(DAY_MS))));
+    let of_install = run_events_kept_ms(app).await?;
+    Ok(kept.filter(|(_, kept_ms)| *kept_ms < of_install).collect())
+}
+
+/// How long the events of every tenant's runs are kept at most.
+pub(crate) async fn run_events_kept_ms(app: &App) -> Result<i64, StoreError> {
+    let of_platform = store::set_for_platform(app.database.read(), RUN_EVENTS_DAYS).await?;
+    let of_platform = of_platform.and_then(|days| days.as_i64()).map(|days| days.saturating_mul(DAY_MS));
+    Ok(of_platform.map_or(app.config.run_events_kept_ms, |kept| kept.min(app.config.run_events_kept_ms)))
 }
 
 /// How long a question about a tool call of this agent waits for its answer: at most what the operator set at the start.
@@ -308,7 +388,8 @@ async fn change(app: &App, caller: &Caller, at: &str, key: &str, value: Option<V
     let value = value.map(|value| checked(setting, value)).transpose()?;
     let entry = permit.map(|permit| permit.entry(json!({ "scope": at, "key": key, "value": value })));
     let (key, by) = (setting.key, caller.user);
-    app.database
+    let changed = app
+        .database
         .write(move |tx| {
             Box::pin(async move {
                 match &value {
@@ -322,14 +403,19 @@ async fn change(app: &App, caller: &Caller, at: &str, key: &str, value: Option<V
                 Ok(())
             })
         })
-        .await
+        .await;
+    app.standings.forget_all();
+    changed
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{APPROVAL_EXPIRY_HOURS, APPROVAL_REQUIRED_TOOLS, Level, UI_THEME, declared, resolve};
+    use super::{
+        API_REQUESTS_PER_MINUTE, APPROVAL_EXPIRY_HOURS, APPROVAL_REQUIRED_TOOLS, Level, MFA_POLICY, UI_THEME,
+        declared, resolve,
+    };
 
     fn check(key: &str, default: Value, set: &[(Level, Value)], expected: (Value, Level)) {
         assert_eq!(resolve(declared(key).unwrap(), default, set), expected, "{key} {set:?}");
@@ -351,7 +437,23 @@ mod tests {
         check(APPROVAL_EXPIRY_HOURS, json!(72), &hours(48, 100, 5), (json!(5), Level::Agent));
         check(APPROVAL_EXPIRY_HOURS, json!(72), &hours(48, 10, 100), (json!(10), Level::Tenant));
         check(APPROVAL_EXPIRY_HOURS, json!(72), &hours(100, 200, 300), (json!(72), Level::Default));
+        let most = |tenant: i64| [(Level::Tenant, json!(tenant))];
+        check(API_REQUESTS_PER_MINUTE, Value::Null, &most(5), (json!(5), Level::Tenant));
+        check(API_REQUESTS_PER_MINUTE, json!(3), &most(5), (json!(3), Level::Default));
         let set = [(Level::Tenant, json!(["b", "a"])), (Level::Agent, json!(["a"]))];
         check(APPROVAL_REQUIRED_TOOLS, json!([]), &set, (json!(["a", "b"]), Level::Tenant));
+    }
+
+    #[test]
+    fn a_tenant_asks_for_no_less_of_its_people_than_the_platform() {
+        let [off, optional, required] = ["off", "optional", "required"].map(|choice| json!(choice));
+        let set = |platform: &Value, tenant: &Value| {
+            [(Level::Platform, platform.clone()), (Level::Tenant, tenant.clone())]
+        };
+        let alone = [(Level::Tenant, off.clone())];
+        check(MFA_POLICY, optional.clone(), &alone, (off.clone(), Level::Tenant));
+        check(MFA_POLICY, optional.clone(), &set(&off, &required), (required.clone(), Level::Tenant));
+        check(MFA_POLICY, optional.clone(), &set(&required, &off), (required.clone(), Level::Platform));
+        check(MFA_POLICY, optional.clone(), &set(&optional, &off), (optional.clone(), Level::Platform));
     }
 }

@@ -1,4 +1,5 @@
-//! Whether a tenant may be worked in: looked up at most twice a second for each tenant.
+//! Whether a tenant may be worked in, and what it asks of every request: looked up at most twice a second for each
+//! tenant.
 
 use std::{
     collections::HashMap,
@@ -9,11 +10,12 @@ use std::{
 };
 
 use contracts::TenantId;
-use platform::database::{Error, Sql};
+use platform::database::Error;
 
-use super::store;
+use super::{settings, settings::MfaPolicy, store};
+use crate::App;
 
-/// How long a status is remembered: a suspension counts at most this much later in another process.
+/// How long a standing is remembered: a suspension counts at most this much later in another process.
 const REMEMBERED: Duration = Duration::from_millis(500);
 /// Tenants remembered at once.
 const REMEMBERED_MAX: usize = 10_000;
@@ -58,33 +60,54 @@ impl FromStr for Status {
     }
 }
 
-/// The statuses that were looked up a moment ago.
-#[derive(Debug, Default)]
-pub struct Standing(Mutex<HashMap<TenantId, (Instant, Status)>>);
+/// What every request of a tenant's is judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    pub status: Status,
+    pub mfa: MfaPolicy,
+    /// The tenant's own limit; the install's counts as well.
+    pub requests_per_minute: Option<u32>,
+}
 
 impl Standing {
-    /// A tenant's status. One that is not there is closed.
-    pub(crate) async fn of(&self, connection: &impl Sql, tenant: TenantId) -> Result<Status, Error> {
-        if let Some(status) = self.remembered(tenant) {
-            return Ok(status);
+    /// Of a tenant that is not there, or can't be asked for.
+    pub(crate) const CLOSED: Self =
+        Self { status: Status::Churned, mfa: MfaPolicy::Required, requests_per_minute: None };
+}
+
+/// The standings that were looked up a moment ago.
+#[derive(Debug, Default)]
+pub struct Standings(Mutex<HashMap<TenantId, (Instant, Standing)>>);
+
+impl Standings {
+    /// A tenant's standing. One that is not there is closed.
+    pub(crate) async fn of(&self, app: &App, tenant: TenantId) -> Result<Standing, Error> {
+        if let Some(standing) = self.remembered(tenant) {
+            return Ok(standing);
         }
         let looked_at = Instant::now();
-        let status = store::status(connection, tenant).await?.unwrap_or(Status::Churned);
+        let standing = match store::status(app.database.read(), tenant).await? {
+            None => Standing::CLOSED,
+            Some(status) => {
+                let (mfa, requests_per_minute) = settings::of_requests(app, tenant).await?;
+                Standing { status, mfa, requests_per_minute }
+            }
+        };
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED_MAX {
             known.clear();
         }
-        known.insert(tenant, (looked_at, status));
-        Ok(status)
+        known.insert(tenant, (looked_at, standing));
+        Ok(standing)
     }
 
-    fn remembered(&self, tenant: TenantId) -> Option<Status> {
+    fn remembered(&self, tenant: TenantId) -> Option<Standing> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&tenant).filter(|(at, _)| at.elapsed() < REMEMBERED).map(|(_, status)| *status)
+        known.get(&tenant).filter(|(at, _)| at.elapsed() < REMEMBERED).map(|(_, standing)| *standing)
     }
 
     /// After a change in this process: the next request looks again.
-    pub(super) fn forget(&self, tenant: TenantId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&tenant);
+    pub(super) fn forget_all(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

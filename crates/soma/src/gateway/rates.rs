@@ -1,8 +1,10 @@
-//! How many requests a minute one key or session, one user, one tenant, and one address without a credential may
-//! make. Who made too many gets 429 and is told when to come back (draft-ietf-httpapi-ratelimit-headers).
+//! How many requests a minute one address without a credential may make, and what is told of every limit. Who made too
+//! many gets 429 and is told when to come back (draft-ietf-httpapi-ratelimit-headers).
+//!
+//! What a credential, a user and a tenant may make is counted where the policy is asked: `domains::Meter`.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::Write as _,
     hash::{BuildHasher, Hasher, RandomState},
     net::IpAddr,
@@ -11,14 +13,14 @@ use std::{
 };
 
 use axum::{
-    extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    extract::{MatchedPath, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use contracts::{Caller, Credential, TenantId, UserId};
+use contracts::Caller;
+use domains::{App, Counted, Meter, take_quota, whole_seconds};
 use platform::{
-    config::RateLimits,
     http::{ClientAddress, Problem},
     limiter::{Limiter, Taken, WINDOW},
 };
@@ -32,81 +34,76 @@ static LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 const KNOWN_MAX: usize = 65_536;
 
-/// Counts of this process. Other processes count for themselves.
+/// What is counted by address, in this process. Other processes count for themselves.
 #[derive(Debug)]
-pub struct Rates {
-    limits: RateLimits,
-    keys: Limiter<Credential>,
-    users: Limiter<UserId>,
-    tenants: Limiter<TenantId>,
-    addresses: Limiter<IpAddr>,
+pub struct Addresses {
+    quota: Option<u32>,
+    limiter: Limiter<IpAddr>,
     known: Known,
-}
-
-/// One limit as it applies to a request.
-struct Counted {
-    name: &'static str,
-    quota: u32,
-    taken: Taken,
 }
 
 /// In the extensions of an answer to a caller who had a valid credential.
 #[derive(Debug, Clone, Copy)]
 struct Authenticated;
 
-impl Rates {
-    pub fn new(limits: RateLimits) -> Arc<Self> {
-        Arc::new(Self {
-            limits,
-            keys: Limiter::default(),
-            users: Limiter::default(),
-            tenants: Limiter::default(),
-            addresses: Limiter::default(),
-            known: Known::default(),
-        })
+impl Addresses {
+    pub fn new(quota: Option<u32>) -> Arc<Self> {
+        Arc::new(Self { quota, limiter: Limiter::default(), known: Known::default() })
+    }
+}
+
+/// What the quota of a caller is taken from.
+#[derive(Debug, Clone)]
+pub struct Callers {
+    app: Arc<App>,
+    /// Routes that ask the policy, by method and path: there the quota is taken when it has allowed.
+    asking: Arc<HashSet<(Method, String)>>,
+}
+
+impl Callers {
+    pub fn new(app: Arc<App>, asking: HashSet<(Method, String)>) -> Self {
+        Self { app, asking: Arc::new(asking) }
     }
 
-    /// Takes one from each quota of the caller, or from none.
-    fn take(&self, caller: &Caller) -> Vec<Counted> {
-        let mut counted = Vec::with_capacity(3);
-        if let Some(quota) = self.limits.key {
-            counted.push(Counted { name: "key", quota, taken: self.keys.take(caller.credential, quota) });
-        }
-        if let Some(quota) = self.limits.user {
-            counted.push(Counted { name: "user", quota, taken: self.users.take(caller.user, quota) });
-        }
-        if let Some(quota) = self.limits.tenant {
-            counted.push(Counted { name: "tenant", quota, taken: self.tenants.take(caller.tenant, quota) });
-        }
-        if counted.iter().any(|one| !one.taken.allowed) {
-            for one in counted.iter().filter(|one| one.taken.allowed) {
-                match one.name {
-                    "key" => self.keys.give_back(&caller.credential, one.quota),
-                    "user" => self.users.give_back(&caller.user, one.quota),
-                    _ => self.tenants.give_back(&caller.tenant, one.quota),
-                }
-            }
-        }
-        counted
+    /// Whether the request's handler asks the policy first. Of any other the quota is taken before.
+    fn asks(&self, request: &Request) -> bool {
+        let route = request.extensions().get::<MatchedPath>();
+        route
+            .is_some_and(|route| self.asking.contains(&(request.method().clone(), route.as_str().to_owned())))
     }
 }
 
 /// Counts a request whose caller is known. Public routes have none and are counted by address.
-pub async fn of_caller(State(rates): State<Arc<Rates>>, request: Request, next: Next) -> Response {
+pub async fn of_caller(State(callers): State<Callers>, request: Request, next: Next) -> Response {
     let Some(caller) = request.extensions().get::<Caller>() else { return next.run(request).await };
-    let counted = rates.take(caller);
-    let mut response = match counted.iter().find(|one| !one.taken.allowed) {
-        Some(over) => refuse(over),
-        None => next.run(request).await,
+    let mut response = match Meter::begin(&callers.app, caller) {
+        Err(over) => {
+            let mut response = over.refusal().into_response();
+            tell(&[over], response.headers_mut());
+            response
+        }
+        Ok(meter) => {
+            let before = (!callers.asks(&request)).then(|| caller.clone());
+            let answer = async {
+                if let Some(caller) = before
+                    && let Err(problem) = take_quota(&callers.app, &caller).await
+                {
+                    return problem.into_response();
+                }
+                next.run(request).await
+            };
+            let (mut response, counted) = meter.measure(answer).await;
+            tell(&counted, response.headers_mut());
+            response
+        }
     };
     response.extensions_mut().insert(Authenticated);
-    tell(&counted, response.headers_mut());
     response
 }
 
 /// Counts requests without a valid credential, so that guessing and flooding end, whatever they ask for.
-pub async fn of_address(State(rates): State<Arc<Rates>>, request: Request, next: Next) -> Response {
-    let Some(quota) = rates.limits.address else { return next.run(request).await };
+pub async fn of_address(State(rates): State<Arc<Addresses>>, request: Request, next: Next) -> Response {
+    let Some(quota) = rates.quota else { return next.run(request).await };
     let Some(client) = request.extensions().get::<ClientAddress>() else {
         return Problem::internal(&"a request came without its client's address").into_response();
     };
@@ -114,9 +111,9 @@ pub async fn of_address(State(rates): State<Arc<Rates>>, request: Request, next:
     let credential = rates.known.hash(request.headers());
     let known = credential.is_some_and(|hash| rates.known.contains(hash));
     if !known {
-        let counted = Counted { name: "address", quota, taken: rates.addresses.take(address, quota) };
+        let counted = Counted { name: "address", quota, taken: rates.limiter.take(address, quota) };
         if !counted.taken.allowed {
-            return refuse(&counted);
+            return counted.refusal().into_response();
         }
     }
     let response = next.run(request).await;
@@ -124,35 +121,17 @@ pub async fn of_address(State(rates): State<Arc<Rates>>, request: Request, next:
     if let Some(hash) = credential {
         match (known, valid) {
             (false, true) => {
-                rates.addresses.give_back(&address, quota);
+                rates.limiter.give_back(&address, quota);
                 rates.known.insert(hash);
             }
             (true, false) if response.status() == StatusCode::UNAUTHORIZED => {
                 rates.known.remove(hash);
-                rates.addresses.take(address, quota);
+                rates.limiter.take(address, quota);
             }
             _ => {}
         }
     }
     response
-}
-
-fn refuse(over: &Counted) -> Response {
-    metrics::counter!("rate_limit_rejections_total", "scope" => over.name).increment(1);
-    let seconds = whole_seconds(over.taken.retry_after).max(1);
-    let what = match over.name {
-        "key" => "with this credential",
-        "user" => "of this user",
-        "tenant" => "of this tenant",
-        _ => "from this address without a valid credential",
-    };
-    let detail = format!(
-        "More than {} requests a minute {what} are too many. The next one is taken in {seconds} s.",
-        over.quota
-    );
-    let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
-    problem.retry_after_s = Some(seconds);
-    problem.into_response()
 }
 
 /// All limits, and where the tightest of them stands.
@@ -173,11 +152,6 @@ fn tell(counted: &[Counted], headers: &mut HeaderMap) {
             headers.insert(name, value);
         }
     }
-}
-
-/// Rounded up: who comes back after that long is in time.
-fn whole_seconds(time: Duration) -> u32 {
-    u32::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 /// Credentials that were valid a moment ago, by a hash whose key only this process has.

@@ -18,20 +18,21 @@ use tower_http::{
 use super::{
     headers,
     observe::{self, REQUEST_ID},
-    rates::{self, Rates},
+    rates::{self, Addresses, Callers},
 };
 use crate::{commands::Failure, web};
 
 /// Every route, each behind the credential check but for the public few.
 pub fn router(app: Arc<App>) -> Result<Router, Failure> {
     let assembled = domains::assemble(DOMAINS).map_err(Failure::failed)?;
+    let callers = Callers::new(Arc::clone(&app), assembled.asking());
     let document = Arc::new(assembled.openapi);
     let openapi = get(move || {
         let document = Arc::clone(&document);
         async move { Json(document) }
     });
     let settings = &app.config.gateway;
-    let rates = Rates::new(settings.rates);
+    let addresses = Addresses::new(settings.rates.address);
     // The last layer is the first that a request meets.
     Ok(assembled
         .router
@@ -41,9 +42,9 @@ pub fn router(app: Arc<App>) -> Result<Router, Failure> {
             let detail = "This path does not take this method; /api/openapi.json lists what it takes.";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
         })
-        .layer(from_fn_with_state(Arc::clone(&rates), rates::of_caller))
+        .layer(from_fn_with_state(callers, rates::of_caller))
         .layer(from_fn_with_state(Arc::clone(&app), identity::require_caller))
-        .layer(from_fn_with_state(rates, rates::of_address))
+        .layer(from_fn_with_state(addresses, rates::of_address))
         .layer(from_fn_with_state(settings.connections.request_timeout, observe::in_time))
         .layer(CatchPanicLayer::custom(|_| {
             axum::response::IntoResponse::into_response(Problem::internal(&"a handler panicked"))

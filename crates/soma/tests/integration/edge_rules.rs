@@ -204,6 +204,70 @@ async fn a_tenant_has_its_requests_a_minute_whoever_makes_them() {
 }
 
 #[tokio::test]
+async fn a_denied_request_takes_nothing_of_its_callers_quota_and_who_goes_on_guessing_is_refused() {
+    let server = Server::start_with(&[("SA01_RATE_LIMIT_KEY", "3")]).await;
+    let viewer = server.member("viewer@example.org", &["viewer"]).await;
+    let forbidden = async || viewer.post("/api/v2/agents", json!({ "slug": "a", "name": "A" })).await;
+    for _ in 0..2 {
+        let denied = forbidden().await;
+        assert_eq!((denied.problem(403), header(&denied, "ratelimit")), ("denied", None));
+    }
+    for left in (0..3).rev() {
+        let reply = viewer.get("/api/v2/agents").await;
+        assert_eq!(reply.status, 200);
+        let limit = header(&reply, "ratelimit").unwrap();
+        assert!(limit.starts_with(&format!("\"key\";r={left};t=")), "{limit}");
+    }
+    assert_eq!(forbidden().await.problem(403), "denied", "the permission is asked before the quota");
+    let refused = forbidden().await;
+    assert_eq!(refused.problem(429), "rate_limited");
+    assert!(refused.body["detail"].as_str().unwrap().contains("denied or can't be read"), "{}", refused.body);
+    assert_eq!(viewer.get("/api/v2/agents").await.problem(429), "rate_limited", "whatever it asks for");
+    let admin = server.api();
+    admin.get("/api/v2/agents").await.expect(200);
+    let denials = admin.get("/api/v2/audit?action=agent:create&effect=deny").await.expect(200);
+    assert_eq!(denials["items"].as_array().unwrap().len(), 3, "what was refused so is not audited");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_counted_as_a_request_in_vain() {
+    let server = Server::start_with(&[("SA01_RATE_LIMIT_KEY", "3")]).await;
+    let api = server.member("admin@example.org", &["tenant_admin"]).await;
+    for _ in 0..3 {
+        assert_eq!(api.post("/api/v2/agents", json!({ "slug": 1 })).await.problem(422), "invalid");
+    }
+    assert_eq!(api.post("/api/v2/agents", json!({ "slug": 1 })).await.problem(429), "rate_limited");
+}
+
+#[tokio::test]
+async fn a_tenant_lowers_its_own_limit_at_once_and_never_raises_the_installs() {
+    let server = Server::start_with(&[("SA01_RATE_LIMIT_TENANT", "50")]).await;
+    let (eve, other) = (server.stranger().await, server.api());
+    let setting = "/api/v2/settings/tenant/api_requests_per_minute";
+    let policy_of = async |api: &Api| {
+        let reply = api.get("/api/v2/me").await;
+        header(&reply, "ratelimit-policy").unwrap().rsplit(", ").next().unwrap().to_owned()
+    };
+    eve.put(setting, json!({ "value": 500 })).await.expect(204);
+    assert_eq!(policy_of(&eve).await, r#""tenant";q=50;w=60"#);
+    eve.put(setting, json!({ "value": 2 })).await.expect(204);
+    assert_eq!(policy_of(&eve).await, r#""tenant";q=2;w=60"#);
+    let mut answered = 0;
+    let refused = loop {
+        let reply = eve.get("/api/v2/agents").await;
+        if reply.status == 429 {
+            break reply;
+        }
+        answered += 1;
+        assert!(answered < 3, "two a minute, and what was left of fifty");
+    };
+    assert!(
+        refused.body["detail"].as_str().unwrap().contains("More than 2 requests a minute of this tenant")
+    );
+    assert_eq!(policy_of(&other).await, r#""tenant";q=50;w=60"#);
+}
+
+#[tokio::test]
 async fn an_address_that_guesses_is_refused_and_who_was_let_in_there_goes_on() {
     let server = Server::start_with(&[("SA01_RATE_LIMIT_ADDRESS", "6")]).await;
     let (api, late) = (server.api(), server.member("late@example.org", &["user"]).await);

@@ -62,3 +62,26 @@ async fn events_past_their_time_are_dropped_and_the_run_still_tells_its_end() {
         (&json!("timestamp"), &Value::Null)
     );
 }
+
+#[tokio::test]
+async fn a_tenant_keeps_the_events_of_its_runs_for_a_shorter_time_and_not_for_a_longer_one() {
+    let server = Server::start_with(&[("SA01_RUN_EVENTS_DAYS", "7")]).await;
+    let (ours, theirs) = (server.api(), server.stranger().await);
+    let mut runs = Vec::new();
+    for api in [&ours, &theirs] {
+        let turn = api.turn(&api.conversation().await, "[[say old]]").await;
+        let run = turn.run["id"].as_str().unwrap().to_owned();
+        age(&server, &run, 3).await;
+        runs.push(run);
+    }
+    ours.put("/api/v2/settings/tenant/run_events_days", json!({ "value": 30 })).await.expect(204);
+    theirs.put("/api/v2/settings/tenant/run_events_days", json!({ "value": 2 })).await.expect(204);
+    until("the other tenant's are dropped", || async {
+        (events(&server, &runs[1]).await == 0).then_some(())
+    })
+    .await;
+    assert!(events(&server, &runs[0]).await > 0);
+    age(&server, &runs[0], 5).await;
+    until("the install's time counts", || async { (events(&server, &runs[0]).await == 0).then_some(()) })
+        .await;
+}

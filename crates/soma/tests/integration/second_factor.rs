@@ -124,3 +124,64 @@ async fn the_secret_is_nowhere_on_disk_in_clear() {
         assert!(!text.contains(&secret) && codes.iter().all(|code| !text.contains(code)));
     }
 }
+
+const POLICY: &str = "/api/v2/settings/tenant/mfa_policy";
+/// Something that a member may do.
+const ELSEWHERE: &str = "/api/v2/conversations";
+
+#[tokio::test]
+async fn where_a_tenant_asks_for_a_second_factor_who_has_none_can_only_set_one_up_and_leave() {
+    let server = Server::start().await;
+    let bob = server.person("bob@example.org", &["user"]).await;
+    let program = server.member("bob@example.org", &["user"]).await;
+    bob.get(ELSEWHERE).await.expect(200);
+    server.api().put(POLICY, json!({ "value": "required" })).await.expect(204);
+
+    let refused = bob.get(ELSEWHERE).await;
+    assert_eq!(refused.problem(403), "totp_required_by_tenant");
+    assert!(refused.body["detail"].as_str().unwrap().contains("POST /api/v2/me/totp"), "{}", refused.body);
+    for path in ["/api/v2/me/sessions", "/api/v2/settings", "/v1/models", "/api/v2/nothing"] {
+        assert_eq!(bob.get(path).await.status, 403, "{path}");
+    }
+    assert_eq!(
+        bob.patch("/api/v2/me", json!({ "name": "Bob" })).await.problem(403),
+        "totp_required_by_tenant"
+    );
+    assert_eq!(bob.get("/api/v2/me").await.expect(200)["totp_required"], true);
+    program.get(ELSEWHERE).await.expect(200);
+    assert_eq!(program.get("/api/v2/me").await.expect(200)["totp_required"], false);
+
+    let (_, codes) = set_up(&bob).await;
+    bob.get(ELSEWHERE).await.expect(200);
+    assert_eq!(bob.get("/api/v2/me").await.expect(200)["totp_required"], false);
+    bob.post("/api/v2/me/totp/disable", json!({ "code": codes[0] })).await.expect(204);
+    assert_eq!(bob.get(ELSEWHERE).await.problem(403), "totp_required_by_tenant");
+    bob.post("/api/v2/auth/logout", json!({})).await.expect(204);
+    assert_eq!(bob.get("/api/v2/me").await.status, 401);
+
+    // Signing in is possible, and comes to no more than that.
+    let body = json!({ "email": "bob@example.org", "password": PASSWORD });
+    let signed_in = server.api().without_key().post("/api/v2/auth/login", body).await;
+    assert_eq!(signed_in.body["totp_required"], true, "{}", signed_in.body);
+    let again = server.api().without_key().in_session(&signed_in);
+    assert_eq!(again.get(ELSEWHERE).await.problem(403), "totp_required_by_tenant");
+    server.api().delete(POLICY).await.expect(204);
+    again.get(ELSEWHERE).await.expect(200);
+}
+
+#[tokio::test]
+async fn where_a_tenant_wants_no_second_factors_none_is_set_up_and_one_that_is_there_still_counts() {
+    let server = Server::start().await;
+    let (ada, bob) = (server.person(ADMIN, &[]).await, server.person("bob@example.org", &["user"]).await);
+    let (secret, _) = set_up(&ada).await;
+    server.api().put(POLICY, json!({ "value": "off" })).await.expect(204);
+    assert_eq!(bob.post("/api/v2/me/totp", json!({})).await.problem(409), "totp_not_allowed");
+    assert_eq!(login(&server, None).await.problem(401), "totp_required");
+    assert_eq!(login(&server, Some(&code(&secret, 1))).await.status, 200);
+
+    let of_platform = "/api/v2/settings/platform/mfa_policy";
+    server.api().put(of_platform, json!({ "value": "required" })).await.expect(204);
+    assert_eq!(bob.get(ELSEWHERE).await.problem(403), "totp_required_by_tenant", "a tenant asks for no less");
+    set_up(&bob).await;
+    bob.get(ELSEWHERE).await.expect(200);
+}

@@ -386,3 +386,19 @@ async fn a_server_that_stops_says_so_and_another_goes_on() {
     let streamed = server.api().events(run.as_str().unwrap(), 0).await;
     assert_eq!(frames, streamed.into_iter().map(|frame| frame.data).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn messages_over_a_websocket_are_requests_and_draw_on_the_same_quota() {
+    let server = Server::start_with(&[("SA01_RATE_LIMIT_KEY", "4")]).await;
+    let bob = server.member("bob@example.org", &["user"]).await;
+    let conversation = bob.conversation().await;
+    let mut socket = Socket::open(&server, "/ws/v2/chat", bob.key()).await;
+    for content in ["[[say one]]", "[[say two]]"] {
+        socket.say(&conversation, content).await;
+        socket.read_to("run.done").await;
+    }
+    socket.say(&conversation, "[[say three]]").await;
+    let frames = socket.read_to("error").await;
+    assert_eq!(frames.last().unwrap()["payload"]["code"], "rate_limited", "{frames:?}");
+    assert_eq!(bob.get("/api/v2/agents").await.problem(429), "rate_limited");
+}

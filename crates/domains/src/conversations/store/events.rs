@@ -1,6 +1,6 @@
 //! The SQL of run events: every stream's truth.
 
-use contracts::RunId;
+use contracts::{RunId, TenantId};
 use platform::{
     database::{Error, Sql, Tx},
     params,
@@ -77,6 +77,20 @@ pub(in super::super) async fn aged(
     let sql = "SELECT id FROM runs WHERE events_dropped < 2 AND finished_at IS NOT NULL AND finished_at < $1
                ORDER BY finished_at LIMIT $2";
     let rows = connection.all(sql, params![before, limit]).await?;
+    rows.iter().map(|row| row.parse("id")).collect()
+}
+
+/// The same of one tenant.
+pub(in super::super) async fn aged_of(
+    connection: &impl Sql,
+    tenant: TenantId,
+    before: i64,
+    limit: i64,
+) -> Result<Vec<RunId>, Error> {
+    let sql = "SELECT id FROM runs
+               WHERE tenant_id = $1 AND events_dropped < 2 AND finished_at IS NOT NULL AND finished_at < $2
+               ORDER BY finished_at LIMIT $3";
+    let rows = connection.all(sql, params![tenant, before, limit]).await?;
     rows.iter().map(|row| row.parse("id")).collect()
 }
 

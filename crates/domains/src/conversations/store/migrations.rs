@@ -12,6 +12,7 @@ pub(in super::super) const MIGRATIONS: &[Migration] = &[
     super::search::MIGRATION,
     STEP_USAGE,
     EVENTS_AGE,
+    EVENTS_OF_TENANT,
 ];
 
 const CONVERSATIONS: Migration = Migration {
@@ -153,4 +154,11 @@ const EVENTS_AGE: Migration = Migration {
         "ALTER TABLE runs ADD COLUMN events_dropped BIGINT NOT NULL DEFAULT 0",
         "CREATE INDEX runs_events ON runs (finished_at) WHERE events_dropped < 2 AND finished_at IS NOT NULL",
     ],
+};
+
+/// For tenants that keep events for a shorter time than the others.
+const EVENTS_OF_TENANT: Migration = Migration {
+    name: "conversations_0010_events_of_tenant",
+    statements: &["CREATE INDEX runs_events_of_tenant ON runs (tenant_id, finished_at)
+         WHERE events_dropped < 2 AND finished_at IS NOT NULL"],
 };

@@ -24,6 +24,7 @@ use tokio::{
 use super::frames::{Cancel, ChatMessage, Frames, Incoming, Resume};
 use crate::{
     App,
+    authority::Meter,
     conversations::{
         api::{NewConversation, SendMessage},
         journal::Run,
@@ -182,9 +183,9 @@ impl Connection {
 
     /// Looks whether the credential still counts, and for what.
     async fn check(&mut self) -> Result<(), End> {
-        let caller = match identity::authenticate(&self.app, &self.headers).await {
+        let caller = match identity::admitted(&self.app, &self.headers).await {
             Ok(caller) => caller,
-            Err(problem) if problem.status == 401 => {
+            Err(problem) if matches!(problem.status, 401 | 403) => {
                 return Err(End(Some((UNAUTHORISED, "the credential counts no more"))));
             }
             // The database is away for a moment: whoever was let in stays.
@@ -251,9 +252,7 @@ impl Connection {
         let answered = match frame.kind.as_str() {
             "ping" => return self.send(socket, "pong", json!({})).await,
             "pong" => return Ok(()),
-            "chat.message" => self.message(socket, &frame).await,
-            "chat.cancel" => self.cancel(&frame).await,
-            "resume" => self.resume(&frame).await,
+            "chat.message" | "chat.cancel" | "resume" => self.request(socket, &frame).await,
             other => Err(Refused::Reason("unknown_type", format!("There is no frame of type {other:?}."))),
         };
         match answered {
@@ -266,6 +265,22 @@ impl Connection {
                 self.refuse(socket, frame.id.as_deref(), &problem.code, &problem.detail).await
             }
         }
+    }
+
+    /// What counts as a request does, in whatever it comes.
+    async fn request(&mut self, socket: &mut WebSocket, frame: &Incoming) -> Result<(), Refused> {
+        let meter = Meter::begin(&self.app, &self.caller);
+        let meter = meter.map_err(|over| Refused::Problem(over.refusal()))?;
+        let (answered, _) = meter
+            .measure(async {
+                match frame.kind.as_str() {
+                    "chat.message" => self.message(socket, frame).await,
+                    "chat.cancel" => self.cancel(frame).await,
+                    _ => self.resume(frame).await,
+                }
+            })
+            .await;
+        answered
     }
 
     async fn refuse(

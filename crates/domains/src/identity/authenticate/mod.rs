@@ -7,12 +7,13 @@ mod client;
 mod cookie;
 mod origin;
 mod remembered;
+mod watch;
 
 use std::sync::Arc;
 
 use axum::{
     extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, Method, header, request::Parts},
     middleware::Next,
     response::Response,
 };
@@ -27,7 +28,11 @@ use super::{
     impersonation, keys, oidc, sessions,
     store::{keys as key_rows, sessions as session_rows},
 };
-use crate::{App, authority, permissions};
+use crate::{
+    App,
+    authority::{self, Factor, Proven},
+    permissions,
+};
 
 /// Paths that need no credential, and those below which none does.
 const PUBLIC: &[&str] = &["/health/live", "/health/ready", "/api/openapi.json"];
@@ -35,6 +40,15 @@ const SIGN_IN: &str = "/api/v2/auth/";
 /// Everything under these needs a credential, and so does `/metrics`; what lies beside them is the web interface's
 /// files, which are the same for everybody.
 const GUARDED: &[&str] = &["/api", "/v1", "/ws", "/health", "/metrics"];
+
+/// What somebody may do who has to set up an authenticator first, beside signing out, which anybody may.
+const SETTING_UP: &[(Method, &str)] = &[
+    (Method::GET, "/api/v2/me"),
+    (Method::POST, "/api/v2/me/totp"),
+    (Method::POST, "/api/v2/me/totp/confirm"),
+    (Method::POST, "/api/v2/me/tenant"),
+    (Method::DELETE, "/api/v2/me/impersonation"),
+];
 
 /// What stands before the key in a WebSocket's subprotocol.
 const WEBSOCKET_KEY: &str = "bearer.";
@@ -60,16 +74,24 @@ pub async fn require_caller(
 ) -> Result<Response, Problem> {
     let path = request.uri().path();
     origin::check(&request, &app.config.sign_in.public_url, path.starts_with(SIGN_IN))?;
-    if !is_public(path) {
-        let caller = authenticate(&app, request.headers()).await?;
-        let caller = authority::admit(&app, Some(caller)).await?;
-        request.extensions_mut().insert(caller);
+    if is_public(path) {
+        return Ok(next.run(request).await);
     }
-    Ok(next.run(request).await)
+    let proven = authenticate(&app, request.headers()).await?;
+    let setting_up = SETTING_UP.iter().any(|(method, at)| request.method() == method && path == *at);
+    let caller = authority::admit(&app, proven, setting_up).await?;
+    let credential = watch::Watched::new(&app, &request, &caller);
+    request.extensions_mut().insert(caller);
+    Ok(credential.while_it_counts(next.run(request).await))
 }
 
-/// Who these headers prove. A WebSocket asks again while it is open.
-pub(crate) async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
+/// Who these headers prove, if their tenant lets them in. What stays open asks again and again.
+pub(crate) async fn admitted(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
+    authority::admit(app, authenticate(app, headers).await?, false).await
+}
+
+/// Who these headers prove.
+async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Proven, Problem> {
     if let Some(header) = headers.get(header::AUTHORIZATION) {
         let shown = header.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
         let shown = shown.ok_or_else(Problem::unauthenticated)?;
@@ -83,7 +105,7 @@ pub(crate) async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Calle
         let key = Some(key).filter(|key| keys::looks_like_a_key(key)).ok_or_else(Problem::unauthenticated)?;
         return by_key(app, keys::hash_of(&app.config, key)).await;
     }
-    let found = by_cookie(app, headers).await?;
+    let found = in_session(app, headers).await?;
     found.ok_or_else(Problem::unauthenticated)
 }
 
@@ -97,10 +119,14 @@ fn websocket_key(headers: &HeaderMap) -> Option<&str> {
 
 /// The caller whom the cookie names, if it names one. For routes that need none: there it is only told who leaves.
 pub(super) async fn by_cookie(app: &App, headers: &HeaderMap) -> Result<Option<Caller>, StoreError> {
+    Ok(in_session(app, headers).await?.map(|proven| proven.caller))
+}
+
+async fn in_session(app: &App, headers: &HeaderMap) -> Result<Option<Proven>, StoreError> {
     let Some(token) = cookie::token(headers) else { return Ok(None) };
     let hash = sessions::hash_of(&app.config, token);
     let generation = match app.sessions.get(&hash) {
-        Ok(caller) => return Ok(Some(caller)),
+        Ok(proven) => return Ok(Some(proven)),
         Err(generation) => generation,
     };
     let now = unix_ms();
@@ -114,9 +140,12 @@ pub(super) async fn by_cookie(app: &App, headers: &HeaderMap) -> Result<Option<C
     {
         return Ok(None);
     }
-    app.sessions.put(generation, hash, caller.clone());
+    let lacks_factor = session_rows::lacks_factor(app.database.read(), found.id).await?;
+    let factor = if lacks_factor { Factor::Missing } else { Factor::Shown };
+    let proven = Proven { caller, factor };
+    app.sessions.put(generation, hash, proven.clone());
     sessions::note_use(app, &found, now);
-    Ok(Some(caller))
+    Ok(Some(proven))
 }
 
 /// The caller of a session.
@@ -142,10 +171,10 @@ pub(super) async fn of_session(
 }
 
 /// By an access token of the identity provider, for somebody who has signed in here before.
-async fn by_access_token(app: &App, provider: &oidc::Provider, token: &str) -> Result<Caller, Problem> {
+async fn by_access_token(app: &App, provider: &oidc::Provider, token: &str) -> Result<Proven, Problem> {
     let hash = app.config.keys.mac("access_token", token);
     let generation = match app.sessions.get(&hash) {
-        Ok(caller) => return Ok(caller),
+        Ok(proven) => return Ok(proven),
         Err(generation) => generation,
     };
     let (user, tenant, ends_at) = oidc::bearer(app, provider, token).await?;
@@ -154,13 +183,14 @@ async fn by_access_token(app: &App, provider: &oidc::Provider, token: &str) -> R
         credential: Credential::AccessToken,
         ..of_session(app, SessionId::new(), user, tenant, None).await?
     };
-    app.sessions.put(generation, hash, caller.clone());
-    Ok(caller)
+    let proven = Proven { caller, factor: Factor::Shown };
+    app.sessions.put(generation, hash, proven.clone());
+    Ok(proven)
 }
 
-async fn by_key(app: &App, hash: String) -> Result<Caller, Problem> {
+async fn by_key(app: &App, hash: String) -> Result<Proven, Problem> {
     let generation = match app.sessions.get(&hash) {
-        Ok(caller) => return Ok(caller),
+        Ok(proven) => return Ok(proven),
         Err(generation) => generation,
     };
     let now = unix_ms();
@@ -177,9 +207,10 @@ async fn by_key(app: &App, hash: String) -> Result<Caller, Problem> {
         credential: Credential::ApiKey(found.id),
         impersonator: None,
     };
-    app.sessions.put(generation, hash, caller.clone());
+    let proven = Proven { caller, factor: Factor::Shown };
+    app.sessions.put(generation, hash, proven.clone());
     keys::note_use(app, found.id, found.user, found.last_used_at, now);
-    Ok(caller)
+    Ok(proven)
 }
 
 /// The caller of this request. Without the middleware in front there is none, and the answer is 401.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contracts::Caller;
+use crate::authority::Proven;
 
 /// How long a caller is remembered: a revoked key, session or role counts for at most this long.
 const REMEMBERED: Duration = Duration::from_millis(500);
@@ -19,21 +19,21 @@ pub struct Sessions(Mutex<Seen>);
 
 #[derive(Debug, Default)]
 struct Seen {
-    callers: HashMap<String, (Instant, Caller)>,
+    callers: HashMap<String, (Instant, Proven)>,
     /// Counts how often all was forgotten.
     generation: u64,
 }
 
 impl Sessions {
     /// The caller; else the generation in which to remember what a lookup that begins now will find.
-    pub(super) fn get(&self, hash: &str) -> Result<Caller, u64> {
+    pub(super) fn get(&self, hash: &str) -> Result<Proven, u64> {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let caller = seen.callers.get(hash).filter(|(at, _)| at.elapsed() < REMEMBERED);
         caller.map(|(_, caller)| caller.clone()).ok_or(seen.generation)
     }
 
     /// Remembers a caller, unless all was forgotten since the lookup began: it may have found what is no longer so.
-    pub(super) fn put(&self, generation: u64, hash: String, caller: Caller) {
+    pub(super) fn put(&self, generation: u64, hash: String, caller: Proven) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.generation != generation {
             return;
@@ -59,6 +59,7 @@ mod tests {
     use contracts::{ApiKeyId, Caller, Credential, TenantId, UserId};
 
     use super::Sessions;
+    use crate::authority::{Factor, Proven};
 
     #[test]
     fn what_a_lookup_found_before_all_was_forgotten_is_not_remembered() {
@@ -72,6 +73,7 @@ mod tests {
             credential: Credential::ApiKey(ApiKeyId::new()),
             impersonator: None,
         };
+        let caller = Proven { caller, factor: Factor::Shown };
         let sessions = Sessions::default();
         let before = sessions.get("hash").unwrap_err();
         sessions.forget_all();

@@ -21,7 +21,10 @@ use super::{
     store::{attempts as attempt_rows, links as link_rows, sessions as session_rows, users as store},
     users,
 };
-use crate::{App, audit, tenants, tenants::TenantName};
+use crate::{
+    App, audit, tenants,
+    tenants::{MfaPolicy, TenantName},
+};
 
 /// Who the credential says you are, and what you may do with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -44,6 +47,8 @@ pub struct Me {
     pub impersonator: Option<Impersonator>,
     /// Whether signing in takes a code of an authenticator.
     pub totp: bool,
+    /// Whether you can do nothing but set up an authenticator: your tenant asks for one.
+    pub totp_required: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -80,8 +85,17 @@ pub(super) async fn of(app: &App, caller: &Caller) -> Result<Me, Error> {
         },
         impersonator,
         totp: user.totp,
+        totp_required: lacks_factor(app, caller).await?,
         tenants,
     })
+}
+
+/// Whether the caller's tenant asks for a second factor that they have not.
+async fn lacks_factor(app: &App, caller: &Caller) -> Result<bool, StoreError> {
+    let Credential::Session(session) = caller.credential else { return Ok(false) };
+    let standing = app.standings.of(app, caller.tenant).await?;
+    Ok(standing.mfa == MfaPolicy::Required
+        && session_rows::lacks_factor(app.database.read(), session).await?)
 }
 
 async fn tenants_of(app: &App, user: UserId) -> Result<Vec<TenantName>, StoreError> {

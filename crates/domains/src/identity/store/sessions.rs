@@ -85,6 +85,22 @@ pub(in crate::identity) async fn valid(
     .transpose()
 }
 
+/// Whether whoever acts in a session has no authenticator, though only that could show who they are. For who came by an
+/// identity provider that one vouches; who acts as somebody else by a key is a program.
+pub(in crate::identity) async fn lacks_factor(connection: &impl Sql, id: SessionId) -> Result<bool, Error> {
+    let row = connection
+        .one(
+            "SELECT s.id FROM sessions s
+             LEFT JOIN sessions o ON o.id = s.begun_from
+             LEFT JOIN totp_devices t ON t.user_id = COALESCE(s.impersonator_id, s.user_id)
+             WHERE s.id = $1 AND t.confirmed_at IS NULL AND COALESCE(o.how, s.how) <> 'oidc'
+                 AND (s.impersonator_id IS NULL OR s.begun_from IS NOT NULL)",
+            params![id],
+        )
+        .await?;
+    Ok(row.is_some())
+}
+
 pub(in crate::identity) async fn touch(tx: &Tx, id: SessionId, now: i64) -> Result<(), Error> {
     tx.run("UPDATE sessions SET last_used_at = $1 WHERE id = $2", params![now, id]).await?;
     Ok(())

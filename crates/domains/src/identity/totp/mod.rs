@@ -20,7 +20,7 @@ use super::{
     sessions,
     store::{totp as store, users},
 };
-use crate::{App, audit};
+use crate::{App, audit, tenants::MfaPolicy};
 
 /// RFC 4226, section 4: as long as the hash.
 const SECRET_BYTES: usize = 20;
@@ -30,6 +30,10 @@ const BACKUP_BYTES: usize = 10;
 const ISSUER: &str = "SomaAgent01";
 const ON: Error =
     Error::Conflict("totp_on", "An authenticator is set up already: turn it off before you set up another.");
+const NOT_HERE: Error = Error::Conflict(
+    "totp_not_allowed",
+    "This tenant's people sign in without an authenticator: an administrator can set `mfa_policy` to `optional`.",
+);
 
 /// Whether the code is right; then it is used up. Either the authenticator's or a backup code.
 pub(super) async fn use_code(app: &App, user: UserId, given: &str) -> Result<bool, Error> {
@@ -64,6 +68,9 @@ fn backup_hash(app: &App, user: UserId, given: &str) -> String {
 /// Makes a secret, in place of one that was never confirmed.
 pub(super) async fn begin(app: &App, caller: &Caller) -> Result<NewTotp, Error> {
     sessions::of_oneself(caller)?;
+    if app.standings.of(app, caller.tenant).await?.mfa == MfaPolicy::Off {
+        return Err(NOT_HERE);
+    }
     let user = users::by_id(app.database.read(), caller.user).await?.ok_or(Error::NotFound)?;
     let secret = BASE32.encode(&random_bytes::<SECRET_BYTES>());
     let sealed = app.config.keys.ring.encrypt(&secret);
@@ -116,6 +123,8 @@ pub(super) async fn confirm(
             })
         })
         .await?;
+    // Who had to set it up can do all from here on.
+    app.sessions.forget_all();
     attempt.succeeded(app).await?;
     Ok(codes)
 }
@@ -147,7 +156,9 @@ pub(super) async fn remove(app: &App, user: UserId, entry: audit::Entry) -> Resu
             })
         })
         .await
-        .map_err(Error::Store)
+        .map_err(Error::Store)?;
+    app.sessions.forget_all();
+    Ok(())
 }
 
 fn random_bytes<const N: usize>() -> [u8; N] {

@@ -1,6 +1,6 @@
 //! The SQL of settings.
 
-use contracts::UserId;
+use contracts::{TenantId, UserId};
 use platform::{
     database::{Error, Sql, Tx},
     params,
@@ -20,6 +20,30 @@ pub(in super::super) async fn set_at(
         )
         .await?;
     rows.iter().map(|row| Ok((row.text("scope")?, row.text("key")?, row.json("value")?))).collect()
+}
+
+/// What is set for the platform.
+pub(in super::super) async fn set_for_platform(
+    connection: &impl Sql,
+    key: &str,
+) -> Result<Option<Value>, Error> {
+    let sql = "SELECT value FROM settings WHERE scope = 'platform' AND key = $1";
+    connection.one(sql, params![key]).await?.map(|row| row.json("value")).transpose()
+}
+
+/// What is set for each tenant that sets this key.
+pub(in super::super) async fn set_for_tenants(
+    connection: &impl Sql,
+    key: &str,
+) -> Result<Vec<(TenantId, Value)>, Error> {
+    let rows = connection
+        .all(
+            "SELECT substr(scope, 8) AS tenant_id, value FROM settings
+             WHERE scope >= 'tenant:' AND scope < 'tenant;' AND key = $1",
+            params![key],
+        )
+        .await?;
+    rows.iter().map(|row| Ok((row.parse("tenant_id")?, row.json("value")?))).collect()
 }
 
 pub(in super::super) async fn put(

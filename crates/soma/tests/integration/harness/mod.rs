@@ -4,7 +4,7 @@ mod api;
 mod browser;
 mod people;
 
-pub use api::{Api, Reply, Turn};
+pub use api::{Api, Reply, Stream, Turn};
 pub use browser::{Browser, Page, parameter};
 pub use people::PASSWORD;
 

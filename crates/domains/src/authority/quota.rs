@@ -1,0 +1,207 @@
+//! How many requests a minute one credential, one user and one tenant may make: the last check before a request is
+//! done, counted in this process. Others count for themselves.
+//!
+//! A request takes one from each quota, once, when the policy has allowed the first thing that it asks for. One that
+//! ends before (it was denied, or could not be read) takes none of them. It takes one of its credential's vain requests,
+//! of which there are as many, so that guessing ends as well.
+
+use std::{sync::OnceLock, time::Duration};
+
+use axum::http::StatusCode;
+use contracts::{Caller, Credential, TenantId, UserId};
+use platform::{
+    config::RateLimits,
+    http::Problem,
+    limiter::{Limiter, Taken},
+};
+
+use crate::App;
+
+/// Where a limit stands after a request took one, or was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the limit of {quota} requests a minute is reached: {name}")]
+pub struct Counted {
+    /// `key`, `user`, `tenant`, `address` or `vain`.
+    pub name: &'static str,
+    pub quota: u32,
+    pub taken: Taken,
+}
+
+impl Counted {
+    /// 429, with when to come back.
+    #[must_use]
+    pub fn refusal(&self) -> Problem {
+        metrics::counter!("rate_limit_rejections_total", "scope" => self.name).increment(1);
+        let seconds = whole_seconds(self.taken.retry_after).max(1);
+        let what = match self.name {
+            "key" => "with this credential",
+            "user" => "of this user",
+            "tenant" => "of this tenant",
+            "vain" => "with this credential that are denied or can't be read",
+            _ => "from this address without a valid credential",
+        };
+        let detail = format!(
+            "More than {} requests a minute {what} are too many. The next one is taken in {seconds} s.",
+            self.quota
+        );
+        let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
+        problem.retry_after_s = Some(seconds);
+        problem
+    }
+}
+
+/// Rounded up: who comes back after that long is in time.
+#[must_use]
+pub fn whole_seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
+}
+
+/// What is counted of a caller. An access token is its user's: it has no id of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key(Credential, UserId);
+
+/// The counts of this process.
+#[derive(Debug)]
+pub(crate) struct Quotas {
+    limits: RateLimits,
+    keys: Limiter<Key>,
+    users: Limiter<UserId>,
+    tenants: Limiter<TenantId>,
+    vain: Limiter<Key>,
+}
+
+impl Quotas {
+    pub(crate) fn new(limits: RateLimits) -> Self {
+        Self {
+            limits,
+            keys: Limiter::default(),
+            users: Limiter::default(),
+            tenants: Limiter::default(),
+            vain: Limiter::default(),
+        }
+    }
+
+    /// Takes one from each quota, or from none. A tenant's own limit counts where it is lower than the install's.
+    fn take(&self, key: Key, tenant: TenantId, of_tenant: Option<u32>) -> Vec<Counted> {
+        let mut counted = Vec::with_capacity(3);
+        if let Some(quota) = self.limits.key {
+            counted.push(Counted { name: "key", quota, taken: self.keys.take(key, quota) });
+        }
+        if let Some(quota) = self.limits.user {
+            counted.push(Counted { name: "user", quota, taken: self.users.take(key.1, quota) });
+        }
+        if let Some(quota) = self.limits.tenant.into_iter().chain(of_tenant).min() {
+            counted.push(Counted { name: "tenant", quota, taken: self.tenants.take(tenant, quota) });
+        }
+        if counted.iter().any(|one| !one.taken.allowed) {
+            for one in counted.iter().filter(|one| one.taken.allowed) {
+                match one.name {
+                    "key" => self.keys.give_back(&key, one.quota),
+                    "user" => self.users.give_back(&key.1, one.quota),
+                    _ => self.tenants.give_back(&tenant, one.quota),
+                }
+            }
+        }
+        counted
+    }
+}
+
+tokio::task_local! {
+    /// The request that this task answers. What no request asks for (a run's own work) has no quota to take.
+    static REQUEST: Meter;
+}
+
+/// What one request has taken.
+#[derive(Debug)]
+pub struct Meter {
+    key: Key,
+    tenant: TenantId,
+    counted: OnceLock<Vec<Counted>>,
+}
+
+impl Meter {
+    /// Refuses a request whose credential has made too many in vain, before anything of it is looked at.
+    pub fn begin(app: &App, caller: &Caller) -> Result<Self, Counted> {
+        let key = Key(caller.credential, caller.user);
+        if let Some(quota) = app.quotas.limits.key {
+            let counted = Counted { name: "vain", quota, taken: app.quotas.vain.take(key, quota) };
+            if !counted.taken.allowed {
+                return Err(counted);
+            }
+        }
+        Ok(Self { key, tenant: caller.tenant, counted: OnceLock::new() })
+    }
+
+    /// Does the request's work: whatever is allowed in it takes this request's quota, once.
+    pub async fn measure<T>(self, work: impl Future<Output = T>) -> (T, Vec<Counted>) {
+        let mut measured = std::pin::pin!(REQUEST.scope(self, work));
+        let done = measured.as_mut().await;
+        let counted = measured.as_mut().take_value().and_then(|meter| meter.counted.into_inner());
+        (done, counted.unwrap_or_default())
+    }
+
+    fn take(&self, quotas: &Quotas, of_tenant: Option<u32>) -> Result<(), Counted> {
+        let counted = self.counted.get_or_init(|| {
+            let counted = quotas.take(self.key, self.tenant, of_tenant);
+            // A request beyond its quota stays one in vain: who does not stop is heard no more.
+            if let (Some(quota), true) = (quotas.limits.key, counted.iter().all(|one| one.taken.allowed)) {
+                quotas.vain.give_back(&self.key, quota);
+            }
+            counted
+        });
+        counted.iter().find(|one| !one.taken.allowed).map_or(Ok(()), |over| Err(*over))
+    }
+}
+
+/// Takes the quota of the request that this task answers, unless it is taken by now.
+pub(super) fn take(app: &App, of_tenant: Option<u32>) -> Result<(), Counted> {
+    REQUEST.try_with(|meter| meter.take(&app.quotas, of_tenant)).unwrap_or(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use contracts::ApiKeyId;
+
+    use super::*;
+
+    const LIMITS: RateLimits = RateLimits { key: Some(2), user: Some(3), tenant: Some(9), address: None };
+
+    fn taken(
+        quotas: &Quotas,
+        key: Key,
+        tenant: TenantId,
+        of_tenant: Option<u32>,
+    ) -> Result<(), &'static str> {
+        let counted = quotas.take(key, tenant, of_tenant);
+        counted.iter().find(|one| !one.taken.allowed).map_or(Ok(()), |over| Err(over.name))
+    }
+
+    #[test]
+    fn a_request_takes_one_of_each_quota_or_of_none() {
+        let (quotas, user, tenant) = (Quotas::new(LIMITS), UserId::new(), TenantId::new());
+        let [first, second] = [(); 2].map(|()| Key(Credential::ApiKey(ApiKeyId::new()), user));
+        let asked = [first, first, first, second, second];
+        assert_eq!(
+            asked.map(|key| taken(&quotas, key, tenant, None)),
+            [Ok(()), Ok(()), Err("key"), Ok(()), Err("user")]
+        );
+    }
+
+    #[test]
+    fn a_tenants_own_limit_only_narrows_that_of_the_install() {
+        for (own, most) in [(Some(1), 1), (Some(100), 9), (None, 9)] {
+            let (quotas, tenant) = (Quotas::new(LIMITS), TenantId::new());
+            let key = || Key(Credential::ApiKey(ApiKeyId::new()), UserId::new());
+            let allowed = (0..20).filter(|_| taken(&quotas, key(), tenant, own).is_ok()).count();
+            assert_eq!(allowed, most, "{own:?}");
+        }
+    }
+
+    #[test]
+    fn access_tokens_of_two_users_are_two_credentials() {
+        let (quotas, tenant) = (Quotas::new(LIMITS), TenantId::new());
+        let keys = [UserId::new(), UserId::new()].map(|user| Key(Credential::AccessToken, user));
+        let asked = [keys[0], keys[0], keys[0], keys[1]];
+        assert_eq!(asked.map(|key| taken(&quotas, key, tenant, None)), [Ok(()), Ok(()), Err("key"), Ok(())]);
+    }
+}
