@@ -129,8 +129,7 @@ async fn main() {
 
     let mut figures = Map::new();
     figures.insert("build".into(), if cfg!(debug_assertions) { "debug" } else { "release" }.into());
-    figures
-        .insert("cores".into(), std::thread::available_parallelism().map_or(0, usize::from).into());
+    figures.insert("cores".into(), std::thread::available_parallelism().map_or(0, usize::from).into());
     if [Part::Start, Part::Turns, Part::Code, Part::Openai, Part::SlowClients].into_iter().any(wanted) {
         let install = Install::new(&soma, &folder, &model.base_url());
         served(&mut figures, &install, wanted).await;
