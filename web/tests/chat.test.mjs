@@ -1,7 +1,7 @@
 // Somebody signs in by a link, talks to an agent, and decides what it may do.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { call, Install, say } from "./harness.mjs";
+import { call, Install, PATIENCE_MS, say } from "./harness.mjs";
 
 let install;
 let page;
@@ -94,6 +94,24 @@ test("a stream that breaks goes on where it stopped", async () => {
   await install.release();
   await page.context().setOffline(false);
   await answer("alpha beta gamma delta epsilon zeta eta theta").waitFor();
+});
+
+test("an answer that ends while its page is being read is shown", async () => {
+  await begin("[[hold iota kappa lambda mu nu xi omicron pi]]");
+  await page.locator("soma-markdown").getByText(/iota/).waitFor();
+  const chat = new URL(page.url()).pathname.split("/").at(-1);
+  // The list of runs is read only once the run is over.
+  await page.route(`**/conversations/${chat}/runs?*`, async (route) => {
+    await install.release();
+    const deadline = Date.now() + PATIENCE_MS;
+    let runs;
+    do runs = await (await page.request.get(`/api/v2/conversations/${chat}/runs`)).json();
+    while (runs.items[0].state !== "completed" && Date.now() < deadline);
+    await route.continue();
+  });
+  await page.reload();
+  await answer("iota kappa lambda mu nu xi omicron pi").waitFor();
+  await page.unrouteAll();
 });
 
 test("an edit makes a branch, and both can be read", async () => {

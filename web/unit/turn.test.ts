@@ -45,6 +45,16 @@ test("messages give the same parts when events are gone", () => {
   ]);
 });
 
+test("a run that began after the runs were read is followed, an old one that is not listed is over", () => {
+  const asked = (run: string): Message => ({ id: run, run_id: run, role: "user", content: "ask", created_at: "t" });
+  const known = { id: "2", state: "completed" } as Run;
+  expect(turnsOf([asked("1"), asked("2"), asked("3")], [known]).map(({ run, state }) => [run, state])).toEqual([
+    ["1", "completed"],
+    ["2", "completed"],
+    ["3", "running"],
+  ]);
+});
+
 test("a branch is switched to at its newest end", () => {
   const run = (id: string, parent: string | null): Run => ({ id, parent_run_id: parent, created_at: id }) as Run;
   const runs = [run("1", null), run("2", "1"), run("3", "1"), run("4", "2"), run("5", "2")];

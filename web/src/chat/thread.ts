@@ -57,11 +57,9 @@ export class Thread {
     this.#change({ loading: this.state.value.turns.length === 0, problem: null });
     try {
       const path = `/conversations/${this.id}`;
-      const [conversation, runs, messages] = await Promise.all([
-        api.get<Conversation>(path),
-        api.all<Run>(`${path}/runs`),
-        api.all<Message>(`${path}/messages`, { leaf }),
-      ]);
+      // The messages last: a run that is over by then has all of its own.
+      const [conversation, runs] = await Promise.all([api.get<Conversation>(path), api.all<Run>(`${path}/runs`)]);
+      const messages = await api.all<Message>(`${path}/messages`, { leaf });
       this.#stop();
       const turns = turnsOf(messages, runs);
       this.#change({ conversation, runs, turns, loading: false });

@@ -66,14 +66,16 @@ export function newTurn(run: string, question: string, askedAt: string, state: R
   return { run, question, askedAt, parts: [], state, detailed: false, reset: false };
 }
 
-/** The turns of a branch, from its messages in order. */
+/** The turns of a branch, from its messages in order, which were read after the runs. */
 export function turnsOf(messages: Message[], runs: Run[]): Turn[] {
   const byRun = new Map<string, Turn>();
+  // Ids are in the order in which they were made: a run after the newest known one has begun since, and is followed.
+  const newest = runs.reduce((id, run) => (run.id > id ? run.id : id), "");
   const known = new Map(runs.map((run) => [run.id, run]));
   for (const message of messages) {
     let turn = byRun.get(message.run_id);
     if (!turn) {
-      turn = newTurn(message.run_id, "", message.created_at, known.get(message.run_id)?.state ?? "completed");
+      turn = newTurn(message.run_id, "", message.created_at, known.get(message.run_id)?.state ?? (message.run_id > newest ? "running" : "completed"));
       byRun.set(message.run_id, turn);
     }
     addMessage(turn, message);
