@@ -25,13 +25,15 @@ before(async () => {
 });
 after(() => install?.stop());
 
+// What a window holds is a child of its element, not of the <dialog> in it.
+const window = (heading) => page.locator(`soma-dialog[heading="${heading}"]`);
 const row = (text) => page.getByRole("row").filter({ hasText: text });
 
 test("acting as somebody needs a reason, is seen on every page, is in the audit, and ends", async () => {
   const reason = "They see no agents";
   await page.goto(`/people/${grace}`);
   await page.getByRole("button", { name: "Act as them" }).click();
-  const dialog = page.getByRole("dialog", { name: `Act as ${GRACE}` });
+  const dialog = window(`Act as ${GRACE}`);
   await dialog.getByRole("button", { name: "Begin" }).click();
   assert.equal(await dialog.getByLabel("Why?").evaluate((field) => field.validity.valueMissing), true);
   await dialog.getByLabel("Why?").fill(reason);
@@ -59,7 +61,7 @@ test("acting as somebody needs a reason, is seen on every page, is in the audit,
 
 test("a key that is rotated works until its overlap ends, beside the one that follows it", async () => {
   const opens = async (key) => (await fetch(new URL("/api/v2/me", install.base), { headers: { authorization: `Bearer ${key}` } })).status;
-  const shown = page.getByRole("dialog", { name: "Your new key" });
+  const shown = window("Your new key");
   const take = async () => {
     const key = (await shown.locator("soma-secret code").innerText()).trim();
     await shown.getByRole("button", { name: "Close" }).click();
@@ -67,7 +69,7 @@ test("a key that is rotated works until its overlap ends, beside the one that fo
   };
   await page.goto("/keys");
   await page.getByRole("button", { name: "New key" }).click();
-  const form = page.getByRole("dialog", { name: "New API key" });
+  const form = window("New API key");
   await form.getByLabel("Name").fill("nightly report");
   await form.getByLabel("Scopes").fill("agent:read conversation:*");
   await form.getByRole("button", { name: "Make the key" }).click();
@@ -79,12 +81,10 @@ test("a key that is rotated works until its overlap ends, beside the one that fo
   assert.deepEqual([await opens(first), await opens(second)], [200, 200]);
 
   // The one that was replaced ends within a day; the other lives on.
-  const old = row(first.slice(0, 8)).filter({ hasText: "nightly report" });
   assert.equal(await row("nightly report").count(), 2);
   const ends = (await call(page, "GET", "/api-keys?limit=200")).items.filter(({ name }) => name === "nightly report").map(({ expires_at }) => Date.parse(expires_at));
   const dayAhead = Date.now() + 86_400_000;
   assert.equal(ends.filter((end) => end <= dayAhead && end > dayAhead - 120_000).length, 1);
-  assert.ok((await old.count()) >= 1);
 
   const kept = (await call(page, "GET", "/api-keys?limit=200")).items.find((key) => key.name === "nightly report" && Date.parse(key.expires_at) > dayAhead);
   await row(kept.prefix).getByRole("button", { name: "Actions for nightly report" }).click();
@@ -98,7 +98,7 @@ test("a key that is rotated works until its overlap ends, beside the one that fo
 test("a role of the tenant's own is tried, made, changed, given and deleted", async () => {
   await page.goto("/roles?tab=own");
   await page.getByRole("button", { name: "New role" }).click();
-  const form = page.getByRole("dialog", { name: "New role" });
+  const form = window("New role");
   await form.getByLabel("Name").fill("prompt_writer");
   await form.getByLabel("For", { exact: true }).fill("Writes the prompts of agents");
   await form.getByLabel("agent:update", { exact: true }).check();
@@ -107,14 +107,17 @@ test("a role of the tenant's own is tried, made, changed, given and deleted", as
   await form.getByRole("button", { name: "Save" }).click();
   await row("prompt_writer").getByText("agent:update").waitFor();
 
-  await page.goto(`/people/${grace}`);
-  await page.getByLabel("Role", { exact: true }).fill("prompt_writer");
-  await page.getByRole("button", { name: "Give" }).click();
-  await page.getByRole("button", { name: "Take the role prompt_writer" }).waitFor();
+  // Given as a grant, it is somebody's.
+  await page.goto("/roles?tab=grants");
+  await page.getByRole("button", { name: "New grant" }).click();
+  await window("New grant").getByLabel(/^Who/).selectOption({ label: "Grace Hopper" });
+  await window("New grant").getByLabel(/^What/).fill("prompt_writer");
+  await window("New grant").getByRole("button", { name: "Grant" }).click();
+  await row("role prompt_writer").waitFor();
 
   await page.goto("/roles?tab=own");
   await row("prompt_writer").getByRole("button", { name: "Edit" }).click();
-  const edit = page.getByRole("dialog", { name: "Role prompt_writer" });
+  const edit = window("Role prompt_writer");
   await edit.getByLabel("agent:create", { exact: true }).check();
   await edit.getByRole("button", { name: "What would change?" }).click();
   const effect = edit.getByRole("status");
@@ -123,12 +126,12 @@ test("a role of the tenant's own is tried, made, changed, given and deleted", as
   await edit.getByRole("button", { name: "Save" }).click();
   await row("prompt_writer").getByText("agent:create").waitFor();
 
-  await page.goto(`/people/${grace}`);
-  await page.getByRole("button", { name: "Take the role prompt_writer" }).click();
-  await page.getByRole("button", { name: "Take the role prompt_writer" }).waitFor({ state: "detached" });
+  await page.goto("/roles?tab=grants");
+  await row("role prompt_writer").getByRole("button", { name: "End" }).click();
+  await page.getByText("No grants").waitFor();
   await page.goto("/roles?tab=own");
   await row("prompt_writer").getByRole("button", { name: "Delete" }).click();
-  await page.getByRole("heading", { name: "No roles of your own" }).waitFor();
+  await page.getByText("No roles of your own").waitFor();
 });
 
 test("a grant counts while it stands, and its reason names it", async () => {
@@ -141,14 +144,14 @@ test("a grant counts while it stands, and its reason names it", async () => {
   };
   assert.match(await why(), /deny/);
   await page.goto("/roles?tab=grants");
-  await page.getByRole("heading", { name: "No grants" }).waitFor();
+  await page.getByText("No grants").waitFor();
   await page.getByRole("button", { name: "New grant" }).click();
-  const form = page.getByRole("dialog", { name: "New grant" });
-  await form.getByLabel("Who").selectOption({ label: "Grace Hopper" });
-  await form.getByLabel("What").fill("no such thing:at all");
+  const form = window("New grant");
+  await form.getByLabel(/^Who/).selectOption({ label: "Grace Hopper" });
+  await form.getByLabel(/^What/).fill("no such thing:at all");
   await form.getByRole("button", { name: "Grant" }).click();
   await form.getByRole("alert").waitFor();
-  await form.getByLabel("What").fill("audit:read");
+  await form.getByLabel(/^What/).fill("audit:read");
   await form.getByRole("button", { name: "Grant" }).click();
   await form.waitFor({ state: "detached" });
   const granted = row("Grace Hopper");
@@ -158,7 +161,7 @@ test("a grant counts while it stands, and its reason names it", async () => {
 
   await page.goto("/roles?tab=grants");
   await granted.getByRole("button", { name: "End" }).click();
-  await page.getByRole("heading", { name: "No grants" }).waitFor();
+  await page.getByText("No grants").waitFor();
   assert.match(await why(), /deny/);
 });
 

@@ -36,9 +36,9 @@ test("a conversation that was archived comes back by Undo, or from the archive",
   await choose("Archive");
   await listed().waitFor({ state: "detached" });
   await page.getByRole("button", { name: "Archive", exact: true }).click();
-  await page.getByRole("heading", { name: "Archive" }).waitFor();
+  await page.getByRole("heading", { name: "Archive", exact: true }).waitFor();
   await choose("Bring back");
-  await page.getByRole("heading", { name: "The archive is empty" }).waitFor();
+  await page.getByText("The archive is empty").waitFor();
   await page.getByRole("button", { name: "Back to conversations" }).click();
   await listed().click();
   assert.equal(page.url(), chat);
@@ -51,7 +51,7 @@ test("a conversation that was deleted comes back whole by Undo, and else is gone
   await page.getByText("The conversation was deleted.").waitFor();
   await listed().waitFor({ state: "detached" });
   assert.notEqual(page.url(), chat);
-  await page.getByRole("status").filter({ hasText: "was deleted" }).getByRole("button", { name: "Undo" }).click();
+  await page.locator("soma-toasts li").filter({ hasText: "The conversation was deleted." }).getByRole("button", { name: "Undo" }).click();
   await listed().click();
   await page.getByText("Here they are.").waitFor();
 
@@ -70,7 +70,7 @@ test("a file is uploaded, read by the agent, downloaded, deleted, and brought ba
   await page.locator("soma-turn footer").waitFor();
   await page.getByRole("button", { name: "Files" }).click();
   const panel = page.getByRole("region", { name: "Files" });
-  await panel.getByRole("heading", { name: "No files" }).waitFor();
+  await panel.getByText("No files").waitFor();
   const choosing = page.waitForEvent("filechooser");
   await panel.getByRole("button", { name: "Upload" }).click();
   await (await choosing).setFiles({ name: "figures.csv", mimeType: "text/csv", buffer: Buffer.from(text) });
@@ -86,10 +86,10 @@ test("a file is uploaded, read by the agent, downloaded, deleted, and brought ba
 
   await panel.getByRole("button", { name: "Delete figures.csv" }).click();
   await file.waitFor({ state: "detached" });
-  await page.getByRole("status").filter({ hasText: "figures.csv was deleted." }).getByRole("button", { name: "Undo" }).click();
+  await page.locator("soma-toasts li").filter({ hasText: "figures.csv was deleted." }).getByRole("button", { name: "Undo" }).click();
   await file.waitFor();
   await panel.getByRole("button", { name: "Delete figures.csv" }).click();
-  await panel.getByRole("heading", { name: "No files" }).waitFor();
+  await panel.getByText("No files").waitFor();
 });
 
 test("no page broke the content security policy or failed", () => {

@@ -57,12 +57,18 @@ export class Thread {
     this.#change({ loading: this.state.value.turns.length === 0, problem: null });
     try {
       const path = `/conversations/${this.id}`;
-      // The messages last: a run that is over by then has all of its own.
-      const [conversation, runs] = await Promise.all([api.get<Conversation>(path), api.all<Run>(`${path}/runs`)]);
-      const messages = await api.all<Message>(`${path}/messages`, { leaf });
+      // The runs first: of one that is over by then, messages and title are all there.
+      const runs = await api.all<Run>(`${path}/runs`);
+      const [conversation, messages] = await Promise.all([
+        api.get<Conversation>(path),
+        api.all<Message>(`${path}/messages`, { leaf }),
+      ]);
       this.#stop();
       const turns = turnsOf(messages, runs);
       this.#change({ conversation, runs, turns, loading: false });
+      // A run that ended before it could be followed told the list nothing.
+      const { title, last_run_state } = conversation;
+      conversations.note(this.id, { ...(title ? { title } : {}), ...(last_run_state ? { last_run_state } : {}) });
       for (const turn of turns) if (!over(turn)) this.#follow(turn);
     } catch (error) {
       this.#change({ problem: asProblem(error), loading: false });
