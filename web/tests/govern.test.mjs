@@ -1,9 +1,8 @@
 // Who may see and do what; and that the pages are accessible.
 import assert from "node:assert/strict";
-import { createHmac } from "node:crypto";
 import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
-import { ADMIN, call, Install, PASSWORD, say } from "./harness.mjs";
+import { ADMIN, call, Install, PASSWORD, say, totp } from "./harness.mjs";
 
 const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 let install;
@@ -16,17 +15,6 @@ before(async () => {
   await install.signIn(page);
 });
 after(() => install?.stop());
-
-/// The code of an authenticator (RFC 6238) for this secret, `steps` periods from now.
-function totp(secret, steps = 0) {
-  const bits = [...secret.replace(/=+$/, "")].map((letter) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(letter).toString(2).padStart(5, "0")).join("");
-  const key = Buffer.from(bits.match(/.{8}/g).map((byte) => parseInt(byte, 2)));
-  const counter = Buffer.alloc(8);
-  counter.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000) + steps));
-  const hash = createHmac("sha1", key).update(counter).digest();
-  const at = hash[19] & 15;
-  return String((hash.readUInt32BE(at) & 0x7fffffff) % 1_000_000).padStart(6, "0");
-}
 
 test("nothing serious or critical is found by axe on any page, light or dark", async () => {
   await page.goto("/chat/new");

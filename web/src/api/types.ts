@@ -24,6 +24,8 @@ export interface Me {
   credential: "api_key" | "session";
   impersonator: { user_id: string; email: string } | null;
   totp: boolean;
+  /** The tenant asks for a second factor, and there is none: nothing else is let through. */
+  totp_required?: boolean;
 }
 
 export interface SignInMethods {
@@ -265,13 +267,18 @@ export interface AuditEntry {
   impersonator_id?: string | null;
 }
 
+export type SettingLevel = "platform" | "tenant" | "agent" | "user";
+
 export interface Setting {
   key: string;
   value: unknown;
-  from: "platform" | "tenant" | "agent" | "user" | "default";
+  from: SettingLevel | "default";
+  /** What is set at each level, whether it counts or not. */
+  set: { level: SettingLevel; value: unknown }[];
   kind: string;
+  choices?: string[];
   description: string;
-  allowed_at: string[];
+  allowed_at: SettingLevel[];
 }
 
 export interface UsageRow {

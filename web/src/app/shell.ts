@@ -101,6 +101,7 @@ export class App extends LitElement {
       </div>`;
     }
     if (!me) return this.#bare(() => import("../pages/sign-in"), html`<soma-sign-in></soma-sign-in>`);
+    if (me.totp_required) return this.#bare(() => import("../pages/enrol"), html`<soma-enrol></soma-enrol>`);
     return this.#frame(me.impersonator);
   }
 

@@ -20,7 +20,7 @@ export async function readTheme(): Promise<void> {
   try {
     const settings = await api.all<Setting>("/settings", { limit: undefined });
     const found = settings.find(({ key }) => key === "ui_theme")?.value;
-    if (found === "light" || found === "dark") apply(found);
+    apply(found === "light" || found === "dark" ? found : "system");
   } catch {
     // Then as the system has it.
   }

@@ -39,7 +39,9 @@ export class ProfilePage extends LitElement {
     void this.#watch;
     const me = session.value.me;
     if (!me) return nothing;
-    return html`<soma-head heading="Profile and security" text="${me.email}, in ${me.tenant?.name}: ${me.roles.join(", ") || "no role"}"></soma-head>
+    return html`<soma-head heading="Profile and security" text="${me.email}, in ${me.tenant?.name}: ${me.roles.join(", ") || "no role"}">
+        <a class="button" href="/settings?at=user">Your settings</a>
+      </soma-head>
       <section aria-labelledby="name">
         <h2 id="name">Name</h2>
         <form @submit=${this.#rename}>

@@ -1,10 +1,10 @@
 // Roles and grants: the matrix, the tenant's own roles, grants and denials, and why somebody may do something.
-import { LitElement, css, html, nothing } from "lit";
+import { LitElement, html, nothing } from "lit";
 import { customElement } from "lit/decorators.js";
 import { location, setQuery } from "../app/router";
 import { session } from "../app/session";
 import { Watch } from "../app/store";
-import { page } from "../styles/controls";
+import { page, tabs } from "../styles/controls";
 import "../ui/page-head";
 import "./roles-explain";
 import "./roles-grants";
@@ -20,30 +20,7 @@ const TABS: [string, string][] = [
 
 @customElement("soma-roles")
 export class RolesPage extends LitElement {
-  static override styles = [
-    page,
-    css`
-      nav {
-        display: flex;
-        gap: var(--s4);
-        margin-bottom: var(--s4);
-        border-bottom: 1px solid var(--line);
-        overflow-x: auto;
-      }
-      nav a {
-        padding: 6px 1px;
-        border-bottom: 2px solid transparent;
-        color: var(--ink-2);
-        font-size: var(--text-s);
-        font-weight: 520;
-        text-decoration: none;
-      }
-      nav a[aria-current] {
-        color: var(--ink);
-        border-color: var(--accent);
-      }
-    `,
-  ];
+  static override styles = [page, tabs];
 
   #watch = new Watch(this, location, session);
 
@@ -53,7 +30,7 @@ export class RolesPage extends LitElement {
     const user = query.get("user") ?? "";
     const tab = query.get("tab") ?? (user ? "explain" : "matrix");
     return html`<soma-head heading="Roles & grants" text="What roles allow, who was given more or less, and the reason for every answer. A change counts within a second."></soma-head>
-      <nav aria-label="Parts">
+      <nav class="tabs" aria-label="Parts">
         ${TABS.map(([name, label]) => html`<a href="/roles?tab=${name}" aria-current=${name === tab ? "page" : nothing}>${label}</a>`)}
       </nav>
       ${tab === "own"

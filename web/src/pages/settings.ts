@@ -1,137 +1,167 @@
-// Settings: each with its value, and from which level it comes.
+// Settings at each level: what is set there, what counts in the end, and from where it comes.
 import { LitElement, css, html, nothing } from "lit";
 import { customElement } from "lit/decorators.js";
 import { api } from "../api/client";
-import type { Setting } from "../api/types";
+import type { Agent, Setting, SettingLevel, Tool } from "../api/types";
+import { location, setQuery } from "../app/router";
 import { can, session } from "../app/session";
 import { Watch } from "../app/store";
-import { attempt } from "../app/toasts";
-import { page } from "../styles/controls";
+import { page, tabs } from "../styles/controls";
 import "../ui/empty";
 import { Loader } from "../ui/loader";
 import "../ui/page-head";
 import "../ui/problem-note";
+import "./setting";
 
-interface Choice extends Setting {
-  choices?: string[];
+interface Level {
+  at: SettingLevel;
+  label: string;
+  text: string;
+  /** Shows the level. */
+  seen: () => boolean;
+  /** Lets somebody set something there. */
+  changed: () => boolean;
 }
+
+const LEVELS: Level[] = [
+  {
+    at: "user",
+    label: "Mine",
+    text: "For you alone, in this tenant.",
+    seen: () => true,
+    changed: () => true,
+  },
+  {
+    at: "agent",
+    label: "An agent's",
+    text: "For one agent, whoever talks to it.",
+    seen: () => can("tenant:read") && can("agent:read"),
+    changed: () => can("agent:update"),
+  },
+  {
+    at: "tenant",
+    label: "The tenant's",
+    text: "For everybody and every agent here, unless they have a value of their own.",
+    seen: () => can("tenant:read"),
+    changed: () => can("tenant:update"),
+  },
+  {
+    at: "platform",
+    label: "The platform's",
+    text: "For every tenant of this install.",
+    seen: () => can("platform:manage"),
+    changed: () => can("platform:manage"),
+  },
+];
 
 @customElement("soma-settings")
 export class SettingsPage extends LitElement {
   static override styles = [
     page,
+    tabs,
     css`
+      .bar {
+        display: flex;
+        flex-wrap: wrap;
+        align-items: center;
+        justify-content: space-between;
+        gap: var(--s2) var(--s4);
+        max-width: 60rem;
+        margin-bottom: var(--s3);
+        font-size: var(--text-s);
+        color: var(--ink-2);
+      }
+      .bar label {
+        display: flex;
+        align-items: center;
+        gap: var(--s2);
+      }
       ul {
         list-style: none;
-        max-width: 56rem;
+        max-width: 60rem;
         border: 1px solid var(--line);
         border-radius: var(--radius-l);
         background: var(--raised);
       }
-      li {
-        display: grid;
-        grid-template-columns: minmax(0, 1fr) minmax(0, 20rem);
-        gap: var(--s2) var(--s5);
-        padding: var(--s3) var(--s4);
+      li + li {
         border-top: 1px solid var(--line);
-      }
-      li:first-child {
-        border-top: 0;
-      }
-      form {
-        display: flex;
-        gap: var(--s2);
-        align-items: center;
-      }
-      .from {
-        margin-top: 5px;
-        font-size: var(--text-xs);
-        color: var(--ink-3);
-      }
-      @media (max-width: 640px) {
-        li {
-          grid-template-columns: minmax(0, 1fr);
-        }
       }
     `,
   ];
 
-  #read = new Loader(this, () => api.all<Choice>("/settings", { limit: undefined }));
-  #watch = new Watch(this, session);
+  #shown = "";
+  #agents = new Loader(this, () => (can("agent:read") ? api.all<Agent>("/agents") : Promise.resolve<Agent[]>([])));
+  #tools = new Loader(this, () => (can("tool:read") ? api.all<Tool>("/tools") : Promise.resolve<Tool[]>([])));
+  #read = new Loader(this, () => {
+    const { at, agent } = this.#place();
+    return api.all<Setting>("/settings", { limit: undefined, agent: at === "agent" ? agent : undefined });
+  });
+  #watch = new Watch(this, location, session);
+
+  #place(): { at: SettingLevel; agent: string } {
+    const { query } = location.value;
+    const seen = LEVELS.filter((level) => level.seen());
+    const asked = seen.find(({ at }) => at === query.get("at"));
+    const at = asked?.at ?? (seen.some((level) => level.at === "tenant") ? "tenant" : "user");
+    return { at, agent: query.get("agent") ?? "default" };
+  }
+
+  protected override willUpdate(): void {
+    void this.#watch;
+    const { at, agent } = this.#place();
+    const shown = at === "agent" ? `agent:${agent}` : at;
+    if (this.#shown && this.#shown !== shown) {
+      this.#read.value = undefined;
+      void this.#read.reload();
+    }
+    this.#shown = shown;
+  }
 
   override render() {
-    void this.#watch;
+    const { at, agent } = this.#place();
+    const level = LEVELS.find((one) => one.at === at);
     const { value, problem, reload } = this.#read;
+    const here = value?.filter((setting) => setting.allowed_at.includes(at));
+    const editable = level?.changed() ?? false;
     return html`<soma-head
         heading="Settings"
-        text="A value comes from the level closest to where it is used: the user, then the agent, the tenant, the platform, and else the default."
+        text="The nearest value counts: the user's, then the agent's, the tenant's, the platform's, and else the default. Where a setting guards something, a nearer level can only make it stricter."
       ></soma-head>
+      <nav class="tabs" aria-label="Levels">
+        ${LEVELS.filter((one) => one.seen()).map(
+          (one) => html`<a href="/settings?at=${one.at}" aria-current=${one.at === at ? "page" : nothing}>${one.label}</a>`,
+        )}
+      </nav>
+      <div class="bar">
+        <span>${level?.text}${editable ? nothing : " Your roles let you read them, not change them."}</span>
+        ${at === "agent" ? this.#chooseAgent(agent) : nothing}
+      </div>
       <soma-problem .problem=${problem} .retry=${reload}></soma-problem>
-      ${value?.length === 0 ? html`<soma-empty heading="No settings" text="There is nothing to set here."></soma-empty>` : nothing}
-      ${value?.length
+      ${here?.length === 0 ? html`<soma-empty heading="No settings" text="Nothing can be set at this level."></soma-empty>` : nothing}
+      ${here?.length
         ? html`<ul>
-            ${value.map((setting) => this.#item(setting))}
+            ${here.map(
+              (setting) =>
+                html`<li>
+                  <soma-setting
+                    .setting=${setting}
+                    .level=${at}
+                    .scope=${this.#shown}
+                    .tools=${this.#tools.value ?? []}
+                    ?editable=${editable}
+                    @changed=${reload}
+                  ></soma-setting>
+                </li>`,
+            )}
           </ul>`
         : nothing}`;
   }
 
-  #item(setting: Choice) {
-    const editable = can("tenant:update") && setting.allowed_at.includes("tenant");
-    return html`<li>
-      <div>
-        <h3 class="mono">${setting.key}</h3>
-        <p class="small quiet">${setting.description}</p>
-      </div>
-      <div>
-        <form @submit=${(event: SubmitEvent) => void this.#save(event, setting)}>
-          ${this.#field(setting, editable)} ${editable ? html`<button type="submit" class="tiny">Save</button>` : nothing}
-        </form>
-        <p class="from">
-          from the ${setting.from}
-          ${editable && setting.from === "tenant"
-            ? html`<button class="plain tiny" @click=${() => void this.#inherit(setting)}>Take the inherited value</button>`
-            : nothing}
-        </p>
-      </div>
-    </li>`;
-  }
-
-  #field(setting: Choice, editable: boolean) {
-    const label = setting.key;
-    if (setting.choices) {
-      return html`<select name="value" aria-label=${label} ?disabled=${!editable}>
-        ${setting.choices.map((choice) => html`<option ?selected=${choice === setting.value}>${choice}</option>`)}
-      </select>`;
-    }
-    if (typeof setting.value === "boolean") {
-      return html`<input name="value" type="checkbox" aria-label=${label} .checked=${setting.value} ?disabled=${!editable} />`;
-    }
-    const number = typeof setting.value === "number";
-    const text = setting.value === null ? "" : typeof setting.value === "string" ? setting.value : JSON.stringify(setting.value);
-    return html`<input name="value" type=${number ? "number" : "text"} step="any" aria-label=${label} .value=${text} ?readonly=${!editable} />`;
-  }
-
-  async #save(event: SubmitEvent, setting: Choice): Promise<void> {
-    event.preventDefault();
-    const form = new FormData(event.currentTarget as HTMLFormElement);
-    const raw = form.get("value");
-    const value =
-      typeof setting.value === "boolean" ? raw !== null : typeof setting.value === "number" ? Number(raw) : parsed(String(raw ?? ""), setting);
-    if (await attempt(() => api.put(`/settings/tenant/${setting.key}`, { value }), "The setting was saved.")) await this.#read.reload();
-  }
-
-  async #inherit(setting: Choice): Promise<void> {
-    if (await attempt(() => api.delete(`/settings/tenant/${setting.key}`))) await this.#read.reload();
-  }
-}
-
-/** A value that was JSON before is JSON again. */
-function parsed(text: string, setting: Choice): unknown {
-  if (typeof setting.value === "string") return text;
-  if (text === "") return null;
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
+  #chooseAgent(chosen: string) {
+    return html`<label
+      >Agent<select @change=${(event: Event) => setQuery({ at: "agent", agent: (event.target as HTMLSelectElement).value })}>
+        ${(this.#agents.value ?? []).map(({ slug, name }) => html`<option value=${slug} ?selected=${slug === chosen}>${name}</option>`)}
+      </select></label
+    >`;
   }
 }

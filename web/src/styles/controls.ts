@@ -366,5 +366,29 @@ export const tags = css`
   }
 `;
 
+/** Parts of a page, each with an address. */
+export const tabs = css`
+  nav.tabs {
+    display: flex;
+    gap: var(--s4);
+    margin-bottom: var(--s4);
+    border-bottom: 1px solid var(--line);
+    overflow-x: auto;
+  }
+  nav.tabs a {
+    padding: 6px 1px;
+    border-bottom: 2px solid transparent;
+    color: var(--ink-2);
+    font-size: var(--text-s);
+    font-weight: 520;
+    text-decoration: none;
+    white-space: nowrap;
+  }
+  nav.tabs a[aria-current] {
+    color: var(--ink);
+    border-color: var(--accent);
+  }
+`;
+
 /** What a page of records needs. */
 export const page = [base, buttons, fields, tables, tags];

@@ -7,7 +7,11 @@ use contracts::{AgentId, Caller, TenantId, UserId, policy::Resource};
 use platform::{database::Error as StoreError, durable::unix_ms};
 use serde_json::{Value, json};
 
-use super::{api::SettingItem, service::Error, store::settings as store};
+use super::{
+    api::{SetValue, SettingItem},
+    service::Error,
+    store::settings as store,
+};
 use crate::{App, agents, audit, authority};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, utoipa::ToSchema)]
@@ -189,7 +193,11 @@ fn union(one: &Value, other: &Value) -> Value {
     json!(all)
 }
 
-async fn all_at(app: &App, place: Place) -> Result<Vec<(&'static Declared, Value, Level)>, StoreError> {
+/// What is set at the levels of a place, the widest first, of every setting.
+async fn set_at(
+    app: &App,
+    place: Place,
+) -> Result<Vec<(&'static Declared, Vec<(Level, Value)>)>, StoreError> {
     let scopes = place.scopes();
     let rows = store::set_at(app.database.read(), &scopes).await?;
     Ok(SETTINGS
@@ -199,15 +207,18 @@ async fn all_at(app: &App, place: Place) -> Result<Vec<(&'static Declared, Value
                 let row = rows.iter().find(|(set, key, _)| set == scope && key == setting.key)?;
                 Some(row.2.clone())
             };
-            let set: Vec<(Level, Value)> = LEVELS
-                .into_iter()
-                .zip(&scopes)
-                .filter_map(|(level, scope)| Some((level, at(scope)?)))
-                .collect();
-            let (value, level) = resolve(setting, default_of(app, setting.key), &set);
-            (setting, value, level)
+            let set = LEVELS.into_iter().zip(&scopes).filter_map(|(level, scope)| Some((level, at(scope)?)));
+            (setting, set.collect())
         })
         .collect())
+}
+
+async fn all_at(app: &App, place: Place) -> Result<Vec<(&'static Declared, Value, Level)>, StoreError> {
+    let all = set_at(app, place).await?.into_iter().map(|(setting, set)| {
+        let (value, level) = resolve(setting, default_of(app, setting.key), &set);
+        (setting, value, level)
+    });
+    Ok(all.collect())
 }
 
 async fn value(app: &App, key: &str, place: Place) -> Result<(Value, Level), StoreError> {
@@ -296,17 +307,21 @@ pub(super) async fn list(
         }
     };
     let place = Place { tenant: caller.tenant, agent, user: Some(user.unwrap_or(caller.user)) };
-    let items = all_at(app, place).await?.into_iter().map(|(setting, value, from)| SettingItem {
-        key: setting.key,
-        value,
-        from,
-        kind: setting.kind.as_str(),
-        choices: match setting.kind {
-            Kind::Choice(choices) => Some(choices.to_vec()),
-            _ => None,
-        },
-        description: setting.description,
-        allowed_at: setting.set_at.to_vec(),
+    let items = set_at(app, place).await?.into_iter().map(|(setting, set)| {
+        let (value, from) = resolve(setting, default_of(app, setting.key), &set);
+        SettingItem {
+            key: setting.key,
+            value,
+            from,
+            set: set.into_iter().map(|(level, value)| SetValue { level, value }).collect(),
+            kind: setting.kind.as_str(),
+            choices: match setting.kind {
+                Kind::Choice(choices) => Some(choices.to_vec()),
+                _ => None,
+            },
+            description: setting.description,
+            allowed_at: setting.set_at.to_vec(),
+        }
     });
     Ok(items.collect())
 }

@@ -144,6 +144,15 @@ async fn a_tool_that_a_tenant_wants_approved_waits_whatever_its_agent_says() {
         .expect(204);
     let settings = admin.get("/api/v2/settings?agent=default").await.expect(200);
     assert_eq!(item(&settings, "approval_required_tools"), (json!(["timestamp"]), "tenant".into()));
+    let set = |key: &str| {
+        let items = settings["items"].as_array().unwrap();
+        items.iter().find(|item| item["key"] == key).unwrap()["set"].clone()
+    };
+    assert_eq!(
+        set("approval_required_tools"),
+        json!([{ "level": "tenant", "value": ["timestamp"] }, { "level": "agent", "value": [] }])
+    );
+    assert_eq!(set("ui_theme"), json!([]));
     admin.put("/api/v2/settings/tenant/approval_expiry_hours", json!({ "value": 1 })).await.expect(204);
 
     let conversation = admin.conversation().await;

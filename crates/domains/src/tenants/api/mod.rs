@@ -10,7 +10,7 @@ use platform::http::{Body, Page, PageQuery, PageRequest, Path, Problem, Timestam
 use serde::{Deserialize, Serialize};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use settings::SettingItem;
+pub use settings::{SetValue, SettingItem};
 
 use super::{
     service::{self, Error},

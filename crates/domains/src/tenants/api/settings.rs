@@ -20,6 +20,8 @@ pub struct SettingItem {
     pub key: &'static str,
     pub value: Value,
     pub from: Level,
+    /// What is set at each level that was asked for, the widest first, whether it counts or not.
+    pub set: Vec<SetValue>,
     /// `number`, `choice` or `tools`.
     pub kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,6 +29,13 @@ pub struct SettingItem {
     pub description: &'static str,
     /// The levels at which it may be set.
     pub allowed_at: Vec<Level>,
+}
+
+/// A value that somebody set.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct SetValue {
+    pub level: Level,
+    pub value: Value,
 }
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
