@@ -1,7 +1,7 @@
 // Settings are set where somebody may, and say from where they come.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { call, Install, PASSWORD } from "./harness.mjs";
+import { call, Install, PASSWORD, totp } from "./harness.mjs";
 
 let install;
 let page;
@@ -76,6 +76,24 @@ test("who may not change a level's settings is not shown how", async () => {
   assert.deepEqual(await other.locator("soma-setting h3").allInnerTexts(), ["ui_theme"]);
   assert.deepEqual(other.faults, []);
   await other.context().close();
+});
+
+test("where the tenant asks for a second factor, setting one up comes first", async () => {
+  const policy = setting("mfa_policy");
+  await page.goto("/settings?at=tenant");
+  await policy.getByRole("combobox").selectOption("required");
+  await policy.getByRole("button", { name: "Set it here" }).click();
+  // Who asks for it is asked as well.
+  await page.getByRole("heading", { name: "Set up a second factor" }).waitFor();
+  await page.goto("/people");
+  await page.getByRole("button", { name: "Set it up" }).click();
+  const secret = await page.locator("soma-totp form code").innerText();
+  await page.getByLabel("The code that it shows").fill(totp(secret));
+  await page.getByRole("button", { name: "Turn it on" }).click();
+  await page.getByRole("button", { name: "I have kept them" }).click();
+  await page.getByRole("heading", { name: "People" }).waitFor();
+  await page.goto("/settings?at=tenant");
+  await policy.getByText("tenant: required, which counts").waitFor();
 });
 
 test("no page broke the content security policy or failed", () => {

@@ -34,6 +34,7 @@ export class NewConversation extends LitElement {
         padding: var(--s2);
       }
       .center {
+        grid-row: 2;
         width: min(100% - 2 * var(--s4), 42rem);
         margin: auto;
         padding: var(--s4) 0 12vh;

@@ -51,6 +51,10 @@ export class ChatPage extends LitElement {
         soma-conversations {
           border-right: 0;
         }
+        soma-files {
+          width: 100vw;
+          border-left: 0;
+        }
       }
       .middle {
         min-width: 0;

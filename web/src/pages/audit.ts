@@ -30,14 +30,14 @@ export class AuditPage extends LitElement {
     page,
     css`
       form {
-        display: flex;
-        flex-wrap: wrap;
+        display: grid;
+        grid-template-columns: repeat(auto-fill, minmax(min(100%, 10.5rem), 1fr));
         gap: var(--s3);
         align-items: end;
         margin-bottom: var(--s4);
       }
-      form label {
-        flex: 1 1 9rem;
+      form button {
+        justify-self: start;
       }
       .verdict {
         margin-bottom: var(--s4);

@@ -25,6 +25,10 @@ export const gateStyles = css`
     width: 100%;
     min-height: 38px;
   }
+  p.wrong,
+  header + soma-problem {
+    margin-bottom: var(--s4);
+  }
   .or {
     display: flex;
     align-items: center;

@@ -116,7 +116,7 @@ export class LinkPage extends LitElement {
           a new one: <code>soma admin link --email ADDRESS</code>
         </p>
       </header>
-      ${this.problem && this.problem.status !== 404
+      ${this.problem && (this.problem.status === 0 || this.problem.status === 429 || this.problem.status >= 500)
         ? html`<soma-problem .problem=${this.problem} .retry=${() => void this.#inspect()}></soma-problem>`
         : nothing}
       <p class="below"><a href="/sign-in">To sign-in</a></p>`;

@@ -28,6 +28,9 @@ export class Explain extends LitElement {
       .controls label {
         flex: 0 1 16rem;
       }
+      p {
+        margin-top: var(--s3);
+      }
     `,
   ];
 

@@ -40,6 +40,8 @@ export class RolesMatrix extends LitElement {
         color: var(--ink);
         font: 400 var(--text-xs) / 1.5 var(--mono);
         border: 0;
+        /* A border of the table would stay behind when this column stays in view. */
+        box-shadow: inset 0 1px 0 var(--line);
       }
       td {
         padding: 3px 12px;

@@ -21,7 +21,7 @@ export class RunPage extends LitElement {
     css`
       dl {
         display: grid;
-        grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr));
+        grid-template-columns: repeat(auto-fit, minmax(10rem, auto));
         gap: 1px;
         margin-bottom: var(--s5);
         border: 1px solid var(--line);
@@ -41,6 +41,7 @@ export class RunPage extends LitElement {
         font-size: var(--text-l);
         font-weight: 560;
         font-variant-numeric: tabular-nums;
+        overflow-wrap: anywhere;
       }
       svg {
         display: block;

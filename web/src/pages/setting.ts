@@ -16,6 +16,8 @@ const NAMES: Record<SettingLevel | "default", string> = {
   user: "you",
 };
 
+const ORDER: SettingLevel[] = ["platform", "tenant", "agent", "user"];
+
 @customElement("soma-setting")
 export class SettingView extends LitElement {
   static override styles = [
@@ -99,7 +101,7 @@ export class SettingView extends LitElement {
         <p class="small quiet">${description}</p>
       </div>
       <form @submit=${this.#save}>
-        ${this.#field(own ? own.value : this.setting.value)}
+        ${this.#field(own ? own.value : this.#inherited())}
         ${this.problem ? html`<span class="wrong" role="alert">${this.problem.about("value") ?? this.problem.message}</span>` : nothing}
         ${this.editable
           ? html`<div class="row">
@@ -112,6 +114,16 @@ export class SettingView extends LitElement {
         ${this.#from()}
       </form>
     </section>`;
+  }
+
+  /** What counts at this level while nothing is set there: the next wider value, as far as it is known. */
+  #inherited(): unknown {
+    const { set, from, value, kind } = this.setting;
+    const here = ORDER.indexOf(this.level);
+    const wider = set.filter(({ level }) => ORDER.indexOf(level) < here).at(-1);
+    if (wider) return wider.level === from ? value : wider.value;
+    if (from === "default") return value;
+    return kind === "tools" ? [] : null;
   }
 
   /** The values of all levels, the widest first; the one that counts stands out. */
@@ -135,6 +147,7 @@ export class SettingView extends LitElement {
     if (choices) {
       return html`<div class="field">
         <select name="value" aria-label=${key} ?disabled=${off}>
+          ${value === null ? html`<option value="">as by default</option>` : nothing}
           ${choices.map((choice) => html`<option ?selected=${choice === value}>${choice}</option>`)}
         </select>
       </div>`;
@@ -151,7 +164,7 @@ export class SettingView extends LitElement {
             type=${kind === "number" ? "number" : "text"}
             step="any"
             aria-label=${key}
-            placeholder=${value === null ? "no limit of its own" : nothing}
+            placeholder=${value === null ? "as by default" : nothing}
             .value=${value === null ? "" : shownAs(value)}
             ?readonly=${off}
           />

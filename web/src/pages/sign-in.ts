@@ -103,17 +103,25 @@ export class SignIn extends LitElement {
           <button type="submit" class="primary" ?disabled=${this.busy}>${this.busy ? "Signing in…" : "Sign in"}</button>
         </form>`
       : nothing}
-    ${methods.oidc
+    ${methods.oidc && !this.wantsCode
       ? html`${methods.password ? html`<div class="or">or</div>` : nothing}
           <a class="button wide" href=${this.#oidc()}>Continue with ${methods.oidc.name}</a>`
       : nothing}
     ${methods.password
       ? html`<p class="below">
-          ${methods.mail
+          ${this.wantsCode
+            ? html`<button class="plain tiny" @click=${this.#again}>Sign in as somebody else</button>`
+            : methods.mail
             ? html`<button class="plain tiny" @click=${() => (this.forgot = "asking")}>Forgot the password?</button>`
             : html`Forgot the password? An administrator can make a link that sets a new one.`}
         </p>`
       : nothing}`;
+  }
+
+  #again(): void {
+    this.wantsCode = false;
+    this.problem = null;
+    this.#password = "";
   }
 
   #reset() {

@@ -25,6 +25,9 @@ export class UsagePage extends LitElement {
         border-color: var(--accent);
         color: var(--accent-ink);
       }
+      .group {
+        text-transform: capitalize;
+      }
       .controls {
         display: flex;
         flex-wrap: wrap;
@@ -89,7 +92,7 @@ export class UsagePage extends LitElement {
     return html`<div class="table">
       <table>
         <thead>
-          <tr><th>${this.#group()}</th><th>Tokens</th><th class="number">Runs</th><th class="number">In</th><th class="number">Out</th><th class="number">Cost</th></tr>
+          <tr><th class="group">${this.#group()}</th><th>Tokens</th><th class="number">Runs</th><th class="number">In</th><th class="number">Out</th><th class="number">Cost</th></tr>
         </thead>
         <tbody>
           ${rows.map((row) => {

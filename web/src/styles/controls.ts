@@ -298,7 +298,9 @@ export const tables = css`
     background: var(--raised);
   }
   table {
-    width: 100%;
+    /* As wide as its words want, each cell up to a bound; what does not fit scrolls inside. */
+    width: max-content;
+    min-width: 100%;
     border-collapse: collapse;
     font-size: var(--text-s);
   }
@@ -313,8 +315,14 @@ export const tables = css`
   }
   td {
     padding: 7px 12px;
+    max-width: 24rem;
     border-top: 1px solid var(--line);
     vertical-align: middle;
+  }
+  @media (max-width: 760px) {
+    td {
+      max-width: 15rem;
+    }
   }
   tbody tr:first-child td {
     border-top: 0;

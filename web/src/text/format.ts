@@ -1,6 +1,6 @@
 // Times, sizes, money and counts as people read them.
 
-const RELATIVE = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
+const RELATIVE = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "long" });
 const UNITS: [Intl.RelativeTimeFormatUnit, number][] = [
   ["day", 86_400],
   ["hour", 3600],

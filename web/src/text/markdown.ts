@@ -19,7 +19,7 @@ const marked = new Marked({
     },
     table(token: Tokens.Table) {
       const row = (cells: Tokens.TableCell[], tag: string) =>
-        `<tr>${cells.map((cell) => `<${tag}>${this.parser.parseInline(cell.tokens)}</${tag}>`).join("")}</tr>`;
+        `<tr>${cells.map((cell) => `<${tag}${cell.align ? ` align="${cell.align}"` : ""}>${this.parser.parseInline(cell.tokens)}</${tag}>`).join("")}</tr>`;
       const body = token.rows.map((cells) => row(cells, "td")).join("");
       return `<div class="scroll" tabindex="0" role="region" aria-label="Table"><table><thead>${row(token.header, "th")}</thead><tbody>${body}</tbody></table></div>`;
     },
@@ -38,7 +38,7 @@ const OPTIONS = {
     "a", "blockquote", "br", "code", "del", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "input", "li",
     "ol", "p", "pre", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
   ],
-  ALLOWED_ATTR: ["href", "class", "data-language", "start", "type", "checked", "disabled", "tabindex", "role", "aria-label"],
+  ALLOWED_ATTR: ["href", "class", "data-language", "start", "type", "checked", "disabled", "tabindex", "role", "aria-label", "align"],
   ALLOWED_URI_REGEXP: /^(?:https?:|mailto:)/i,
 };
 

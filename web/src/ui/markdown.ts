@@ -77,6 +77,14 @@ export class Markdown extends LitElement {
       th {
         font-weight: 600;
       }
+      [align="right"] {
+        padding: 5px 0 5px 12px;
+        text-align: right;
+        font-variant-numeric: tabular-nums;
+      }
+      [align="center"] {
+        text-align: center;
+      }
       hr {
         border: 0;
         border-top: 1px solid var(--line);

@@ -17,7 +17,8 @@ export class PageHead extends LitElement {
         margin-bottom: var(--s5);
       }
       p {
-        max-width: 60ch;
+        max-width: 68ch;
+        text-wrap: pretty;
         margin-top: 3px;
         color: var(--ink-3);
         font-size: var(--text-s);
