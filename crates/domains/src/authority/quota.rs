@@ -2,8 +2,8 @@
 //! done, counted in this process. Others count for themselves.
 //!
 //! A request takes one from each quota, once, when the policy has allowed the first thing that it asks for. One that
-//! ends before (it was denied, or could not be read) takes none of them. It takes one of its credential's vain requests,
-//! of which there are as many, so that guessing ends as well.
+//! ends before (it was denied, or could not be read) takes none of them. It takes one of its credential's requests in
+//! vain, of which there are as many, so that guessing ends as well.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -81,6 +81,11 @@ impl Quotas {
         }
     }
 
+    /// How many requests a minute of one credential may come to nothing: as many as it has, or those that it shares have.
+    fn vain_max(&self) -> Option<u32> {
+        self.limits.key.or(self.limits.user).or(self.limits.tenant)
+    }
+
     /// Takes one from each quota, or from none. A tenant's own limit counts where it is lower than the install's.
     fn take(&self, key: Key, tenant: TenantId, of_tenant: Option<u32>) -> Vec<Counted> {
         let mut counted = Vec::with_capacity(3);
@@ -123,7 +128,7 @@ impl Meter {
     /// Refuses a request whose credential has made too many in vain, before anything of it is looked at.
     pub fn begin(app: &App, caller: &Caller) -> Result<Self, Counted> {
         let key = Key(caller.credential, caller.user);
-        if let Some(quota) = app.quotas.limits.key {
+        if let Some(quota) = app.quotas.vain_max() {
             let counted = Counted { name: "vain", quota, taken: app.quotas.vain.take(key, quota) };
             if !counted.taken.allowed {
                 return Err(counted);
@@ -144,7 +149,7 @@ impl Meter {
         let counted = self.counted.get_or_init(|| {
             let counted = quotas.take(self.key, self.tenant, of_tenant);
             // A request beyond its quota stays one in vain: who does not stop is heard no more.
-            if let (Some(quota), true) = (quotas.limits.key, counted.iter().all(|one| one.taken.allowed)) {
+            if let (Some(quota), true) = (quotas.vain_max(), counted.iter().all(|one| one.taken.allowed)) {
                 quotas.vain.give_back(&self.key, quota);
             }
             counted
@@ -194,6 +199,18 @@ mod tests {
             let key = || Key(Credential::ApiKey(ApiKeyId::new()), UserId::new());
             let allowed = (0..20).filter(|_| taken(&quotas, key(), tenant, own).is_ok()).count();
             assert_eq!(allowed, most, "{own:?}");
+        }
+    }
+
+    #[test]
+    fn guessing_has_a_bound_wherever_there_is_any() {
+        for (key, user, tenant, most) in [
+            (Some(2), Some(3), Some(9), Some(2)),
+            (None, Some(3), Some(9), Some(3)),
+            (None, None, Some(9), Some(9)),
+            (None, None, None, None),
+        ] {
+            assert_eq!(Quotas::new(RateLimits { key, user, tenant, address: None }).vain_max(), most);
         }
     }
 

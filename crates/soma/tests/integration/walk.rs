@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Reply, Server, text};
+use crate::harness::{ADMIN, Api, Reply, Server, text};
 
 /// An id that names nothing.
 pub const NOBODY: &str = "01900000-0000-7000-8000-000000000000";
@@ -314,6 +314,32 @@ async fn a_user_without_a_role_may_only_ask_who_they_are_and_each_denial_is_in_t
             (&entry["policy_revision"], &entry["reason"]),
             (&reply.body["policy_revision"], &reply.body["detail"])
         );
+    }
+}
+
+/// What is open to somebody who has to set up an authenticator first, beside signing out.
+const SETTING_UP: &[(&str, &str)] = &[
+    ("GET", "/api/v2/me"),
+    ("POST", "/api/v2/me/totp"),
+    ("POST", "/api/v2/me/totp/confirm"),
+    ("POST", "/api/v2/me/tenant"),
+    ("DELETE", "/api/v2/me/impersonation"),
+];
+
+#[tokio::test]
+async fn without_the_second_factor_that_is_asked_for_an_administrator_may_only_set_one_up_and_leave() {
+    let server = Server::start().await;
+    let ada = server.person(ADMIN, &[]).await;
+    let setting = "/api/v2/settings/tenant/mfa_policy";
+    server.api().put(setting, json!({ "value": "required" })).await.expect(204);
+    for (method, path, action) in OPERATIONS.iter().filter(|(.., action)| *action != "public") {
+        let reply = call(&ada, method, path).await;
+        if SETTING_UP.contains(&(*method, *path)) {
+            assert_ne!(reply.body["code"], "totp_required_by_tenant", "{method} {path}");
+            assert!(reply.status < 500, "{method} {path}: {}", reply.body);
+        } else {
+            assert_eq!(reply.problem(403), "totp_required_by_tenant", "{method} {path} {action}");
+        }
     }
 }
 
