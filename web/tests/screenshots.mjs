@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { ADMIN, call, Install, PASSWORD, say, totp } from "./harness.mjs";
 
 const folder = process.argv[2];
-const only = process.argv[3];
+const only = new RegExp(process.argv[3] || ".");
 const LOOKS = {
   light: { viewport: { width: 1280, height: 860 }, colorScheme: "light" },
   dark: { viewport: { width: 1280, height: 860 }, colorScheme: "dark" },
@@ -39,7 +39,7 @@ let faults = 0;
 
 /// Takes one page in every look.
 async function shoot(name, storageState, path, prepare = async () => {}, looks = Object.keys(LOOKS)) {
-  if (only && !name.includes(only)) return;
+  if (!only.test(name)) return;
   for (const look of looks) {
     const page = await install.page({ ...LOOKS[look], ...(storageState ? { storageState } : {}) });
     page.setDefaultTimeout(10_000);

@@ -21,6 +21,7 @@ const values = async (key) => (await setting(key).locator(".from .tag").allInner
 test("a value that is set at a level counts there, says so, and can be taken back", async () => {
   const hours = setting("approval_expiry_hours");
   await page.goto("/settings");
+  await hours.waitFor();
   assert.deepEqual(await levels().allInnerTexts(), ["Mine", "An agent's", "The tenant's", "The platform's"]);
   await hours.getByRole("spinbutton").fill("0");
   await hours.getByRole("button", { name: "Set it here" }).click();
@@ -71,7 +72,7 @@ test("who may not change a level's settings is not shown how", async () => {
   await other.getByRole("button", { name: "Continue" }).click();
   await other.getByRole("navigation", { name: "Main" }).waitFor({ state: "attached" });
   await other.goto("/settings?at=tenant");
-  await other.getByText("For you alone, in this tenant.").waitFor();
+  await other.locator("soma-setting h3").first().waitFor();
   assert.deepEqual(await other.getByRole("navigation", { name: "Levels" }).getByRole("link").allInnerTexts(), ["Mine"]);
   assert.deepEqual(await other.locator("soma-setting h3").allInnerTexts(), ["ui_theme"]);
   assert.deepEqual(other.faults, []);
