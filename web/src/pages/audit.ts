@@ -31,7 +31,7 @@ export class AuditPage extends LitElement {
     css`
       form {
         display: grid;
-        grid-template-columns: repeat(auto-fill, minmax(min(100%, 10.5rem), 1fr));
+        grid-template-columns: repeat(auto-fill, minmax(min(100%, 13.5rem), 1fr));
         gap: var(--s3);
         align-items: end;
         margin-bottom: var(--s4);
