@@ -109,9 +109,9 @@ test("with a second factor, a password alone signs nobody in; a backup code does
   const enter = async (code) => {
     await other.getByLabel("Email").fill(ADMIN);
     await other.getByLabel("Password").fill(PASSWORD);
-    await other.getByRole("button", { name: "Sign in" }).click();
+    await other.getByRole("button", { name: "Sign in", exact: true }).click();
     await other.getByLabel(/Code from your authenticator/).fill(code);
-    await other.getByRole("button", { name: "Sign in" }).click();
+    await other.getByRole("button", { name: "Sign in", exact: true }).click();
   };
   await enter(codes[0]);
   // Where one wanted to go is where one arrives.
