@@ -83,6 +83,19 @@ impl Record {
         record
     }
 
+    /// Puts the first entry after `head`, and each other after the one before it.
+    pub(super) fn after_each_other(head: &Head, entries: &[&Entry]) -> Vec<Self> {
+        let mut head = head.clone();
+        entries
+            .iter()
+            .map(|entry| {
+                let record = Self::after(&head, entry);
+                head = Head { sequence: record.sequence, hash: record.hash.clone().unwrap_or_default() };
+                record
+            })
+            .collect()
+    }
+
     /// The hash that its content has, whatever `hash` says.
     pub(super) fn sealed(&self) -> String {
         hex::encode(Sha256::digest(self.text(false)))

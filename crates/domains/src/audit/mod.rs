@@ -17,7 +17,7 @@ mod tests;
 mod verify;
 
 pub(crate) use bulk::add_made_up;
-pub(crate) use service::{Entry, add, write};
+pub(crate) use service::{Entry, add, add_all, write};
 pub use verify::{Broken, Noted, Verification, chained_tenants, verify};
 
 use crate::Domain;

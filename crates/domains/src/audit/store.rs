@@ -1,8 +1,10 @@
 //! The audit's SQL. There is no update and no delete, and triggers refuse both.
 
+use std::sync::LazyLock;
+
 use contracts::TenantId;
 use platform::{
-    database::{Error, Migration, Row, Sql, Tx, Value},
+    database::{Error, Migration, Param, Row, Sql, Tx, Value},
     http::PageRequest,
     params,
 };
@@ -107,24 +109,65 @@ pub(super) async fn head_and_earlier(connection: &impl Sql, tenant: &str) -> Res
     })
 }
 
-/// Adds a record, unless the chain's head is another than the one that it follows. A trigger moves the head.
-pub(super) async fn insert(tx: &Tx, record: &Record) -> Result<bool, Error> {
-    let added = tx
-        .run(
-            "INSERT INTO audit_entries (id, tenant_id, at, actor_id, action, resource_type, resource_id, effect, reason,
-                 policy_revision, details, impersonator_id, sequence, previous_hash, hash)
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15
-             WHERE $14 = COALESCE((SELECT hash FROM audit_heads WHERE tenant_id = $2), $16)",
-            params![
-                record.id.as_str(), record.tenant.as_str(), record.at, record.actor.as_str(), record.action.as_str(),
-                record.resource_type.as_str(), record.resource_id.as_deref(), record.effect.as_str(),
-                record.reason.as_str(), record.revision.as_str(), record.details.as_str(),
-                record.impersonator.as_deref(), record.sequence, record.previous_hash.as_deref(),
-                record.hash.as_deref(), GENESIS
-            ],
-        )
-        .await?;
-    Ok(added == 1)
+/// Records in one statement: a statement costs more than its rows. As many are taken as fit, the largest number first.
+const TOGETHER: [usize; 3] = [16, 4, 1];
+
+static INSERT: LazyLock<[String; 3]> = LazyLock::new(|| TOGETHER.map(insert_sql));
+
+/// Nothing is added when the chain's head is another than $2: that of tenant $1, where $3 stands for none.
+fn insert_sql(records: usize) -> String {
+    let row = |row: usize| {
+        let places: Vec<String> =
+            (0..COLUMNS).map(|column| format!("${}", 4 + row * COLUMNS + column)).collect();
+        format!("({})", places.join(", "))
+    };
+    let rows: Vec<String> = (0..records).map(row).collect();
+    format!(
+        "INSERT INTO audit_entries (id, tenant_id, at, actor_id, action, resource_type, resource_id, effect, reason,
+             policy_revision, details, impersonator_id, sequence, previous_hash, hash)
+         SELECT * FROM (VALUES {})
+         WHERE $2 = COALESCE((SELECT hash FROM audit_heads WHERE tenant_id = $1), $3)",
+        rows.join(", ")
+    )
+}
+
+const COLUMNS: usize = 15;
+
+fn columns(record: &Record) -> [Value; COLUMNS] {
+    [
+        record.id.as_str().param(),
+        record.tenant.as_str().param(),
+        record.at.param(),
+        record.actor.as_str().param(),
+        record.action.as_str().param(),
+        record.resource_type.as_str().param(),
+        record.resource_id.as_deref().param(),
+        record.effect.as_str().param(),
+        record.reason.as_str().param(),
+        record.revision.as_str().param(),
+        record.details.as_str().param(),
+        record.impersonator.as_deref().param(),
+        record.sequence.param(),
+        record.previous_hash.as_deref().param(),
+        record.hash.as_deref().param(),
+    ]
+}
+
+/// Adds records of one tenant that follow each other, unless the chain's head is another than the one that the first
+/// follows. Triggers move the head, and take no entry but the next.
+pub(super) async fn insert(tx: &Tx, records: &[Record]) -> Result<bool, Error> {
+    let mut rest = records;
+    while let [first, ..] = rest {
+        let size = TOGETHER.iter().position(|size| *size <= rest.len()).unwrap_or(TOGETHER.len() - 1);
+        let (now, later) = rest.split_at(TOGETHER[size]);
+        let mut values = params![first.tenant.as_str(), first.previous_hash.as_deref(), GENESIS];
+        values.extend(now.iter().flat_map(columns));
+        if tx.run(&INSERT[size], values).await? == 0 {
+            return Ok(false);
+        }
+        rest = later;
+    }
+    Ok(true)
 }
 
 /// Tenants that have entries, or a chain.

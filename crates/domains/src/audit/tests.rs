@@ -11,7 +11,7 @@ use platform::{
 use serde_json::json;
 
 use super::{
-    Broken, Entry, Noted, Verification, add,
+    Broken, Entry, Noted, Verification, add, add_all,
     chain::{self, Head, Record},
     store, verify,
 };
@@ -69,6 +69,21 @@ async fn changes_at_once_of_which_some_are_undone_leave_a_whole_chain_in_each_te
     for tenant in tenants {
         assert_eq!(found(&database, tenant).await, (30, 0, None));
     }
+}
+
+#[tokio::test]
+async fn entries_that_are_added_together_are_as_whole_as_those_added_alone() {
+    let (_folder, database) = database().await;
+    migrate::<crate::Migrator>(&database).await.unwrap();
+    let tenants = [TenantId::new(), TenantId::new()];
+    let mut entries: Vec<Entry> =
+        (0..75).map(|number| entry(tenants[usize::from(number % 3 == 0)])).collect();
+    entries[1].resource_id = Some("a\0b \u{1f600} \" '".to_owned());
+    let added: Result<(), Error> =
+        database.write(move |tx| Box::pin(async move { add_all(tx, entries.iter()).await })).await;
+    added.unwrap();
+    assert_eq!(found(&database, tenants[0]).await, (50, 0, None));
+    assert_eq!(found(&database, tenants[1]).await, (25, 0, None));
 }
 
 #[tokio::test]
@@ -155,7 +170,7 @@ async fn a_chain_made_anew_holds_but_not_against_a_head_that_was_noted() {
     for _ in 0..3 {
         let record = Record::after(&head, &entry(tenant));
         head = Head { sequence: record.sequence, hash: record.sealed() };
-        let added = database.write(move |tx| Box::pin(async move { store::insert(tx, &record).await }));
+        let added = database.write(move |tx| Box::pin(async move { store::insert(tx, &[record]).await }));
         assert!(added.await.unwrap());
         assert_eq!(found(&database, tenant).await.2, None);
         broken.push(verify(&database, tenant, Some(&noted)).await.unwrap().broken);

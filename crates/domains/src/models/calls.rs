@@ -22,7 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     budget::OverBudget,
-    store::{self, calls as rows},
+    store::{
+        self,
+        calls::{self as rows, End},
+    },
 };
 use crate::{App, audit};
 
@@ -340,12 +343,15 @@ impl Ending {
 
 /// Settles each, and each account once.
 async fn end(tx: &Tx, endings: &[Ending], now: i64) -> Result<(), StoreError> {
+    if endings.is_empty() {
+        return Ok(());
+    }
+    let ends = endings.iter().map(|ending| End { id: ending.id, cost: ending.cost, usage: ending.usage });
+    let closed = rows::close(tx, ends, now).await?;
     let mut sums: BTreeMap<(TenantId, UserId), (u64, u64)> = BTreeMap::new();
-    for ending in endings {
-        if rows::close(tx, ending.id, ending.cost, ending.usage, now).await? {
-            let sum = sums.entry((ending.tenant, ending.user)).or_default();
-            *sum = (sum.0.saturating_add(ending.reserved), sum.1.saturating_add(ending.cost));
-        }
+    for ending in endings.iter().filter(|ending| closed.contains(&ending.id)) {
+        let sum = sums.entry((ending.tenant, ending.user)).or_default();
+        *sum = (sum.0.saturating_add(ending.reserved), sum.1.saturating_add(ending.cost));
     }
     for ((tenant, user), (reserved, cost)) in sums {
         store::release(tx, tenant, user, reserved, cost).await?;
@@ -373,9 +379,10 @@ async fn open(tx: &Tx, openings: &[Box<Opening>], process: &str, now: i64) -> Re
             }
         }
     }
-    for (opening, _) in openings.iter().zip(&fits).filter(|(_, fits)| **fits) {
-        rows::insert(tx, &opening.call, process, now).await?;
-        audit::add(tx, &opening.entry).await?;
+    let opened: Vec<_> = openings.iter().zip(&fits).filter(|(_, fits)| **fits).map(|(one, _)| one).collect();
+    if !opened.is_empty() {
+        rows::insert(tx, opened.iter().map(|opening| &opening.call), process, now).await?;
+        audit::add_all(tx, opened.iter().map(|opening| &opening.entry)).await?;
     }
     Ok(fits)
 }

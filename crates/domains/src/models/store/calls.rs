@@ -1,10 +1,13 @@
 //! The SQL of calls of a model by its name, and of the processes that make them.
 
+use std::collections::HashSet;
+
 use contracts::{ModelCallId, TenantId, UserId, model::Usage};
 use platform::{
     database::{Error, Migration, Sql, Tx},
     params,
 };
+use serde_json::{Value, json};
 
 use super::super::calls::NewCall;
 
@@ -34,32 +37,58 @@ pub(super) const MIGRATION: Migration = Migration {
     ],
 };
 
-pub(in super::super) async fn insert(tx: &Tx, call: &NewCall, process: &str, now: i64) -> Result<(), Error> {
+/// Adds calls, all in one statement: a statement costs more than its row.
+pub(in super::super) async fn insert(
+    tx: &Tx,
+    calls: impl Iterator<Item = &NewCall>,
+    process: &str,
+    now: i64,
+) -> Result<(), Error> {
+    let rows =
+        calls.map(|call| json!([call.id, call.tenant, call.user, call.model, whole(call.amount)])).collect();
     tx.run(
-        "INSERT INTO model_calls (id, tenant_id, user_id, model, process_id, reserved_micros, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        params![call.id, call.tenant, call.user, call.model.as_str(), process, call.amount, now],
+        "INSERT INTO model_calls (id, tenant_id, user_id, model, reserved_micros, process_id, created_at)
+         SELECT value->>0, value->>1, value->>2, value->>3, value->>4, $2, $3 FROM json_each($1)",
+        params![Value::Array(rows).to_string(), process, now],
     )
     .await?;
     Ok(())
 }
 
-/// Closes an open call; false when it was closed before.
+/// A number that SQLite does not take for a fraction, however large.
+fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// How a call ended.
+pub(in super::super) struct End {
+    pub id: ModelCallId,
+    pub cost: u64,
+    pub usage: Usage,
+}
+
+/// Closes open calls; answers those that were not closed before.
 pub(in super::super) async fn close(
     tx: &Tx,
-    id: ModelCallId,
-    cost: u64,
-    usage: Usage,
+    ends: impl Iterator<Item = End>,
     now: i64,
-) -> Result<bool, Error> {
-    let changed = tx
-        .run(
-            "UPDATE model_calls SET settled_micros = $1, input_tokens = $2, output_tokens = $3, ended_at = $4
-             WHERE id = $5 AND settled_micros IS NULL",
-            params![cost, usage.input_tokens, usage.output_tokens, now, id],
+) -> Result<HashSet<ModelCallId>, Error> {
+    let rows = ends
+        .map(|end| {
+            let Usage { input_tokens, output_tokens } = end.usage;
+            json!([end.id, whole(end.cost), whole(input_tokens), whole(output_tokens)])
+        })
+        .collect();
+    let closed = tx
+        .all(
+            "UPDATE model_calls SET settled_micros = value->>1, input_tokens = value->>2, output_tokens = value->>3,
+                 ended_at = $2
+             FROM json_each($1) WHERE model_calls.id = value->>0 AND settled_micros IS NULL
+             RETURNING model_calls.id AS id",
+            params![Value::Array(rows).to_string(), now],
         )
         .await?;
-    Ok(changed == 1)
+    closed.iter().map(|row| row.parse("id")).collect()
 }
 
 /// Says that a process is alive.
