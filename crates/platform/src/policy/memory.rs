@@ -11,23 +11,35 @@ use std::{
 
 use contracts::policy::{Decision, Request};
 
-/// Decisions kept at once. Beyond them all are forgotten: asking anew costs microseconds.
-const KEPT_MAX: usize = 4096;
+/// Decisions of a generation: an install of ten thousand people asks about that many things in a while.
+const GENERATION: usize = 8192;
 /// A resource's id is a path's part, as long as a client likes. One that is longer than any of ours isn't kept.
 const ID_BYTES_MAX: usize = 128;
 
 #[derive(Default)]
-pub(super) struct Memory(RwLock<HashMap<Request, Decision>>);
+pub(super) struct Memory(RwLock<Generations>);
+
+/// When the young are too many they are the old, and those that were old are forgotten: what is asked for again and
+/// again stays, whatever else is asked in between.
+#[derive(Default)]
+struct Generations {
+    young: HashMap<Request, Decision>,
+    old: HashMap<Request, Decision>,
+}
 
 impl Memory {
     /// The decision on an equal question, or else the one that is made now.
     pub(super) fn recall(&self, request: &Request, decide: impl FnOnce() -> Decision) -> Decision {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner).get(request).cloned();
-        known.unwrap_or_else(|| {
-            let decision = decide();
-            self.keep(request, &decision);
-            decision
-        })
+        let known = {
+            let kept = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(decision) = kept.young.get(request) {
+                return decision.clone();
+            }
+            kept.old.get(request).cloned()
+        };
+        let decision = known.unwrap_or_else(decide);
+        self.keep(request, &decision);
+        decision
     }
 
     fn keep(&self, request: &Request, decision: &Decision) {
@@ -35,10 +47,10 @@ impl Memory {
             return;
         }
         let mut kept = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT_MAX {
-            kept.clear();
+        if kept.young.len() >= GENERATION {
+            kept.old = std::mem::take(&mut kept.young);
         }
-        kept.insert(request.clone(), decision.clone());
+        kept.young.insert(request.clone(), decision.clone());
     }
 }
 
@@ -50,7 +62,7 @@ mod tests {
     };
     use serde_json::json;
 
-    use super::{Decision, KEPT_MAX, Memory};
+    use super::{Decision, GENERATION, ID_BYTES_MAX, Memory};
 
     fn request(id: &str) -> Request {
         let subject = Subject {
@@ -94,12 +106,29 @@ mod tests {
     }
 
     #[test]
-    fn it_holds_no_more_than_its_bound() {
+    fn it_holds_no_more_than_its_bound_and_forgets_what_is_not_asked_for_any_more() {
         let memory = Memory::default();
-        for index in 0..=KEPT_MAX {
+        let recalls = |request: &Request| {
+            memory.recall(request, || Decision::deny("anew", "1"));
+            memory.recall(request, || Decision::deny("again", "1")).reason == "anew"
+        };
+        let (often, once) = (request("often"), request("once"));
+        assert!(recalls(&often) && recalls(&once));
+        for index in 0..2 * GENERATION {
             memory.recall(&request(&index.to_string()), || Decision::deny("no", "1"));
+            if index % 1000 == 0 {
+                memory.recall(&often, || panic!("what is asked for often is remembered"));
+            }
         }
+        assert_eq!(memory.recall(&once, || Decision::deny("forgotten", "1")).reason, "forgotten");
         memory.recall(&request(&"x".repeat(1000)), || Decision::deny("no", "1"));
-        assert_eq!(memory.0.read().unwrap().len(), 1);
+        let kept = memory.0.read().unwrap();
+        assert!(kept.young.len() + kept.old.len() <= 2 * GENERATION);
+        assert!(
+            kept.young
+                .keys()
+                .chain(kept.old.keys())
+                .all(|request| { request.resource.id.as_ref().is_none_or(|id| id.len() <= ID_BYTES_MAX) })
+        );
     }
 }
