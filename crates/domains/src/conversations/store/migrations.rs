@@ -13,6 +13,7 @@ pub(in super::super) const MIGRATIONS: &[Migration] = &[
     STEP_USAGE,
     EVENTS_AGE,
     EVENTS_OF_TENANT,
+    super::search::BEGINNINGS,
 ];
 
 const CONVERSATIONS: Migration = Migration {

@@ -49,6 +49,23 @@ pub(super) const MIGRATION: Migration = Migration {
     ],
 };
 
+/// The beginnings of words, two and three letters long, in indexes of their own: without them the beginning of a common
+/// word is looked for in the lists of all words that begin so, which took 0.2 s in a million messages.
+pub(super) const BEGINNINGS: Migration = Migration {
+    name: "conversations_0011_search_beginnings",
+    statements: &[
+        "DROP TABLE search_index",
+        "CREATE VIRTUAL TABLE search_index USING fts5(tenant, said, content = '', contentless_delete = 1,
+             prefix = '2 3', tokenize = 'unicode61 remove_diacritics 2')",
+        "INSERT INTO search_index (rowid, tenant, said)
+         SELECT documents.id, replace(conversations.tenant_id, '-', ''),
+             COALESCE(messages.content, conversations.title)
+         FROM search_documents documents JOIN conversations ON conversations.id = documents.conversation_id
+             LEFT JOIN messages ON messages.id = documents.message_id
+         WHERE COALESCE(messages.content, conversations.title) IS NOT NULL ORDER BY documents.id",
+    ],
+};
+
 /// Something that was found.
 #[derive(Debug, Clone, PartialEq)]
 pub(in super::super) struct Hit {
@@ -77,7 +94,15 @@ fn hit(row: &Row) -> Result<Hit, Error> {
 /// one as the beginning of a word.
 fn expression(tenant: TenantId, words: &[String]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("\"{}\"", word.replace('"', "\"\""))).collect();
-    format!("tenant : \"{}\" AND said : ({} *)", tenant.to_string().replace('-', ""), quoted.join(" AND "))
+    // The words that begin with a Latin letter are too many. Other scripts, whose letters are longer than a byte, may
+    // say much with one.
+    let begins = words.last().is_some_and(|word| word.len() > 1);
+    let beginning = if begins { " *" } else { "" };
+    format!(
+        "tenant : \"{}\" AND said : ({}{beginning})",
+        tenant.to_string().replace('-', ""),
+        quoted.join(" AND ")
+    )
 }
 
 /// Messages and titles of a tenant that have all these words, the newest first, in conversations that are not deleted.
