@@ -37,7 +37,7 @@ pub(super) fn events(
     let stream = async_stream::stream! {
         let mut done = false;
         let mut events = std::pin::pin!(follow(app, run, after));
-        while let Some(event) = events.next().await {
+        while let Some(Ok(event)) = events.next().await {
             done = event.kind == DONE;
             let data = frame(id, &event);
             yield Ok(Event::default().id(event.sequence.to_string()).event(event.kind).data(data));
@@ -49,13 +49,17 @@ pub(super) fn events(
     Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
 }
 
-/// What comes after event `after`, up to `run.done` or to where this process stops. A run that has ended already is not
-/// waited for; one whose events are past their time has `run.done` alone, made from its record.
-pub(super) fn follow(app: Arc<App>, ended: Run, after: i64) -> impl Stream<Item = RunEvent> {
+/// The events can't be read now, or there were none for too long. Whoever still wants them follows again.
+#[derive(Debug)]
+pub(super) struct Broken;
+
+/// What comes after event `after`, up to `run.done`, to where this process stops, or to where it breaks. A run that has
+/// ended already is not waited for; one whose events are past their time has `run.done` alone, made from its record.
+pub(super) fn follow(app: Arc<App>, ended: Run, after: i64) -> impl Stream<Item = Result<RunEvent, Broken>> {
     let (run, over) = (ended.id, ended.state.is_final());
     async_stream::stream! {
         if !ended.events_kept {
-            yield from_record(&ended, after);
+            yield Ok(from_record(&ended, after));
             return;
         }
         let mut listener = app.hub.listen(run);
@@ -66,12 +70,16 @@ pub(super) fn follow(app: Arc<App>, ended: Run, after: i64) -> impl Stream<Item 
                 Ok(events) => events,
                 Err(error) => {
                     tracing::error!(%run, %error, "a stream can't be read");
+                    yield Err(Broken);
                     return;
                 }
             };
             if events.is_empty() {
-                let silent = unix_ms() - heard_at > SILENCE_MAX_MS;
-                if over || silent || app.stopping.run_until_cancelled(listener.wait()).await.is_none() {
+                if unix_ms() - heard_at > SILENCE_MAX_MS {
+                    yield Err(Broken);
+                    return;
+                }
+                if over || app.stopping.run_until_cancelled(listener.wait()).await.is_none() {
                     return;
                 }
                 continue;
@@ -80,7 +88,7 @@ pub(super) fn follow(app: Arc<App>, ended: Run, after: i64) -> impl Stream<Item 
             for event in events {
                 seen = event.sequence;
                 let last = event.kind == DONE;
-                yield event;
+                yield Ok(event);
                 if last {
                     return;
                 }

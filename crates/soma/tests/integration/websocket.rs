@@ -402,3 +402,59 @@ async fn messages_over_a_websocket_are_requests_and_draw_on_the_same_quota() {
     assert_eq!(frames.last().unwrap()["payload"]["code"], "rate_limited", "{frames:?}");
     assert_eq!(bob.get("/api/v2/agents").await.problem(429), "rate_limited");
 }
+
+#[tokio::test]
+async fn a_message_whose_acknowledgement_was_lost_in_a_kill_is_one_message() {
+    let mut server = Server::start_with(&[("SOMA_KILL_AT", "message_committed:1")]).await;
+    let message = json!({
+        "type": "chat.message", "id": "lost-and-found", "payload": { "content": "[[say once]]" },
+    });
+    let mut socket = Socket::open(&server, "/ws/v2/chat", server.api_key()).await;
+    socket.send(message.clone()).await;
+    assert!(!server.ended().await.success());
+    while let Some(Ok(received)) = socket.0.next().await {
+        assert!(!matches!(received, Message::Text(_)), "nothing was acknowledged: {received:?}");
+    }
+
+    server.settings.remove("SOMA_KILL_AT");
+    server.restart().await;
+    let api = server.api();
+    let mut socket = Socket::open(&server, "/ws/v2/chat", server.api_key()).await;
+    socket.send(message.clone()).await;
+    let accepted = socket.read_to("chat.accepted").await.remove(0)["payload"].clone();
+    assert_eq!(accepted["request_id"], "lost-and-found");
+    assert_eq!(socket.next().await["type"], "typing");
+    let frames = socket.read_to("run.done").await;
+    let streamed = api.events(accepted["run_id"].as_str().unwrap(), 0).await;
+    assert_eq!(frames, streamed.into_iter().map(|frame| frame.data).collect::<Vec<_>>());
+
+    let conversations = api.get("/api/v2/conversations").await.expect(200);
+    let ids: Vec<&Value> =
+        conversations["items"].as_array().unwrap().iter().map(|found| &found["id"]).collect();
+    assert_eq!(ids, [&accepted["conversation_id"]]);
+    let said = api.transcript(ids[0].as_str().unwrap()).await;
+    assert_eq!((said.len(), server.model.counts().requests), (2, 1), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_client_learns_that_it_is_told_no_more_of_a_run() {
+    let server = Server::start().await;
+    let admin = server.api();
+    let bob = server.user("bob@example.org", &["user"]).await;
+    let key = server.key(server.default_tenant().await, bob, Default::default()).await;
+    let mut socket = Socket::open(&server, "/ws/v2/chat", &key).await;
+    socket.send(json!({ "type": "chat.message", "payload": { "content": "[[hold one two three]]" } })).await;
+    let accepted = socket.read_to("chat.accepted").await.remove(0);
+    socket.read_to("chat.delta").await;
+    admin.delete(&format!("/api/v2/permissions/assignments/{bob}/user")).await;
+    let told = socket.read_to("error").await.pop().unwrap();
+    assert_eq!(
+        (&told["payload"]["code"], &told["payload"]["run_id"]),
+        (&json!("denied"), &accepted["payload"]["run_id"])
+    );
+    server.model.release();
+    // Nothing of the run comes between the frame that asks and its answer.
+    admin.end_of(accepted["payload"]["run_id"].as_str().unwrap()).await;
+    socket.send(json!({ "type": "ping" })).await;
+    assert_eq!(socket.next().await["type"], "pong");
+}

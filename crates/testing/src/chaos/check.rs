@@ -190,6 +190,7 @@ impl Evidence {
             }
         }
         self.events(id, tally.api);
+        told_its_end(turn, &run.state, tally.api);
         let calls = self.database.calls.get(id).map_or(&[][..], Vec::as_slice);
         let steps = self.database.tool_steps.get(id).map_or(&[][..], Vec::as_slice);
         let finished = calls.iter().filter(|call| !call.status.is_empty()).count();
@@ -319,6 +320,19 @@ impl Evidence {
         if self.database.integrity != "ok" {
             api.violated(Promise::Database, self.database.integrity.clone());
         }
+    }
+}
+
+/// The follower was told that the run ended as it did.
+fn told_its_end(turn: &Turn, state: &str, api: &Api) {
+    let frames = lock(&turn.frames);
+    let Some(last) = frames.last() else { return };
+    let data: Value = serde_json::from_str(&last.data).unwrap_or_default();
+    if last.kind == "run.done" && data["payload"]["status"] != state {
+        api.violated(
+            Promise::Ended,
+            format!("run {} ended as {state}; it was told: {}", turn.run, last.data),
+        );
     }
 }
 

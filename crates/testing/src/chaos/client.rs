@@ -3,11 +3,12 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use axum::http::HeaderValue;
 use eventsource_stream::Eventsource;
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
@@ -17,17 +18,18 @@ use tokio::sync::watch;
 use super::{
     report::{Promise, Violation},
     script::{Class, Script},
+    socket,
 };
 
 /// The agent that asks before some of its calls.
 pub(super) const CAREFUL: &str = "careful";
 const APPROVE_EVERY: Duration = Duration::from_millis(60);
 
-const REQUEST_MAX: Duration = Duration::from_secs(20);
-const AGAIN_AFTER: Duration = Duration::from_millis(20);
+pub(super) const REQUEST_MAX: Duration = Duration::from_secs(20);
+pub(super) const AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// How long what the server has accepted may not be found there. At once would be right; but what is only late is
 /// told from what is lost, which it is once a kill came in between.
-const MISSING_MAX: Duration = Duration::from_secs(2);
+pub(super) const MISSING_MAX: Duration = Duration::from_secs(2);
 /// Violations of one promise that are kept in full; more are only counted.
 const VIOLATIONS_KEPT: usize = 50;
 
@@ -44,6 +46,22 @@ pub(super) struct Frame {
     pub data: String,
 }
 
+/// A message to be sent, again and again if need be, under one key.
+#[derive(Debug, Clone)]
+pub(super) struct Message {
+    pub key: String,
+    pub script: Script,
+    pub interrupt: bool,
+}
+
+/// What a client talks by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Requests, and a run's events by Server-Sent Events.
+    Requests,
+    WebSocket,
+}
+
 /// A message that was accepted, and what its run's follower has seen.
 #[derive(Debug)]
 pub(super) struct Turn {
@@ -51,12 +69,31 @@ pub(super) struct Turn {
     pub conversation: String,
     pub message: String,
     pub run: String,
+    pub way: Way,
     /// Somebody asked to stop it, so that it needn't complete.
-    pub stop_asked: std::sync::atomic::AtomicBool,
+    pub stop_asked: AtomicBool,
     /// The API has said that it is cancelled.
-    pub said_cancelled: std::sync::atomic::AtomicBool,
+    pub said_cancelled: AtomicBool,
     pub frames: Mutex<Vec<Frame>>,
     pub done: watch::Sender<bool>,
+}
+
+impl Turn {
+    /// `ids` are the message's and the run's.
+    pub(super) fn new(script: Script, conversation: String, ids: (String, String), way: Way) -> Self {
+        let (message, run) = ids;
+        Self {
+            script,
+            conversation,
+            message,
+            run,
+            way,
+            stop_asked: AtomicBool::new(false),
+            said_cancelled: AtomicBool::new(false),
+            frames: Mutex::default(),
+            done: watch::Sender::new(false),
+        }
+    }
 }
 
 /// An answer that sending again would not change.
@@ -72,11 +109,13 @@ pub(super) struct Api {
     key: String,
     /// Where the gateway listens; nothing while it is down.
     pub base: watch::Sender<Option<String>>,
-    /// How many 202s there were.
+    /// How many messages were accepted, by 202 or by a frame that says so.
     pub accepted: watch::Sender<u64>,
     pub sent_again: AtomicU64,
     pub reconnects: AtomicU64,
-    pub approved: AtomicU64,
+    /// The runs of approved calls, each as often as it had one.
+    pub approved: Mutex<Vec<String>>,
+    pub websocket: socket::Counts,
     violations: Mutex<(Vec<Violation>, u64)>,
 }
 
@@ -93,7 +132,8 @@ impl Api {
             accepted: watch::Sender::new(0),
             sent_again: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
-            approved: AtomicU64::new(0),
+            approved: Mutex::default(),
+            websocket: socket::Counts::default(),
             violations: Mutex::default(),
         })
     }
@@ -114,10 +154,15 @@ impl Api {
     }
 
     /// Where the gateway listens, once it does.
-    async fn up(&self) -> String {
+    pub(super) async fn up(&self) -> String {
         let mut base = self.base.subscribe();
         let up = base.wait_for(Option::is_some).await.expect("the sender is here");
         up.clone().expect("it was waited for")
+    }
+
+    /// The value of `Authorization`.
+    pub(super) fn bearer(&self) -> HeaderValue {
+        HeaderValue::try_from(format!("Bearer {}", self.key)).expect("a key is made of visible characters")
     }
 
     /// Sends until there is an answer.
@@ -210,7 +255,7 @@ impl Api {
         let path = format!("/api/v2/approvals/{}/decide", text(approval, "id"));
         let body = json!({ "decision": "approve", "arguments_hash": approval["arguments_hash"] });
         match self.post::<Value>(&path, None, Some(&body), 200).await {
-            Ok(_) => drop(self.approved.fetch_add(1, Ordering::Relaxed)),
+            Ok(_) => lock(&self.approved).push(text(approval, "run_id")),
             // Its answer was lost in a kill, or its run was stopped.
             Err(Refused { status: 409, .. }) => {}
             Err(refused) => {
@@ -229,12 +274,11 @@ impl Api {
     pub(super) async fn send(
         &self,
         conversation: &str,
-        key: &str,
-        content: &str,
-        interrupt: bool,
+        message: &Message,
     ) -> Result<(String, String), Refused> {
         let path = format!("/api/v2/conversations/{conversation}/messages");
-        let body = json!({ "content": content, "interrupt": interrupt });
+        let Message { key, script, interrupt } = message;
+        let body = json!({ "content": script.content, "interrupt": interrupt });
         let begun = tokio::time::Instant::now();
         let accepted: Value = loop {
             match self.post(&path, Some(key), Some(&body), 202).await {
@@ -337,6 +381,6 @@ fn parsed<T: DeserializeOwned>(status: u16, body: String, wanted: u16) -> Result
     }
 }
 
-fn text(value: &Value, field: &str) -> String {
+pub(super) fn text(value: &Value, field: &str) -> String {
     value[field].as_str().unwrap_or_default().to_owned()
 }

@@ -3,19 +3,20 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    client::{Api, CAREFUL, Turn, lock},
+    client::{Api, CAREFUL, Message, Turn, Way, lock},
     random::Random,
     report::Promise,
     script::Script,
+    socket::{Client, Line},
 };
 
 /// Messages in one conversation; its transcript would grow without end.
@@ -27,6 +28,8 @@ const AT_ONCE: u64 = 40;
 const SENT_TWICE: u64 = 10;
 /// Conversations in a hundred with the agent that asks before some of its calls.
 const CAREFUL_PERCENT: u64 = 35;
+/// Conversations in a hundred that are talked in over a WebSocket and nothing else.
+const WEBSOCKET_PERCENT: u64 = 34;
 const INTERRUPTING: u64 = 4;
 pub(super) const CANCELLED: u64 = 8;
 const PAUSE_BELOW_MS: u64 = 120;
@@ -98,17 +101,82 @@ impl Load {
     }
 }
 
+/// What a conversation is talked in by.
+enum Talker {
+    /// The conversation's id.
+    Requests(String),
+    WebSocket(Line),
+}
+
+impl Talker {
+    async fn begin(shared: &Shared, random: &mut Random) -> Result<Self, String> {
+        let key = format!("conversation-{:016x}", random.next());
+        let agent = if random.chance(CAREFUL_PERCENT) { CAREFUL } else { "default" };
+        if random.chance(WEBSOCKET_PERCENT) {
+            let (line, client) = Client::new(&shared.api, agent);
+            lock(&shared.followers).spawn(client.run());
+            return Ok(Self::WebSocket(line));
+        }
+        let made = shared.api.converse(&key, agent).await;
+        made.map(Self::Requests).map_err(|refused| format!("{refused:?}"))
+    }
+
+    /// Sends a message until it is accepted.
+    async fn send(&self, api: &Api, message: &Message) -> Result<Arc<Turn>, String> {
+        match self {
+            Self::WebSocket(line) => line.say(message.clone()).await,
+            Self::Requests(conversation) => {
+                let sent = api.send(conversation, message).await;
+                let ids = sent.map_err(|refused| format!("to conversation {conversation}: {refused:?}"))?;
+                let script = message.script.clone();
+                Ok(Arc::new(Turn::new(script, conversation.clone(), ids, Way::Requests)))
+            }
+        }
+    }
+
+    /// Has the turn followed, unless whoever sent it does so, and perhaps cancelled.
+    fn follow(&self, shared: &Shared, turn: &Arc<Turn>, random: &mut Random) {
+        let mut followers = lock(&shared.followers);
+        if random.chance(shared.cancel_percent.load(Ordering::Relaxed)) {
+            let after = random.millis_below(CANCEL_BELOW_MS);
+            let (api, turn) = (Arc::clone(&shared.api), Arc::clone(turn));
+            match self {
+                Self::Requests(_) => followers.spawn(cancel(api, turn, after)),
+                Self::WebSocket(line) => followers.spawn(stop(line.clone(), turn, after)),
+            };
+        }
+        if let Self::Requests(_) = self {
+            let (api, turn) = (Arc::clone(&shared.api), Arc::clone(turn));
+            followers.spawn(async move { api.follow(&turn).await });
+        }
+    }
+}
+
+async fn cancel(api: Arc<Api>, turn: Arc<Turn>, after: Duration) {
+    tokio::time::sleep(after).await;
+    turn.stop_asked.store(true, Ordering::SeqCst);
+    match api.cancel(&turn.run).await {
+        Ok(state) => turn.said_cancelled.store(state == "cancelled", Ordering::SeqCst),
+        Err(refused) => {
+            let what = format!("run {} can't be cancelled: {refused:?}", turn.run);
+            api.violated(Promise::Requests, what);
+        }
+    }
+}
+
+async fn stop(line: Line, turn: Arc<Turn>, after: Duration) {
+    tokio::time::sleep(after).await;
+    turn.stop_asked.store(true, Ordering::SeqCst);
+    line.stop(&turn.run).await;
+}
+
 /// One client: conversation after conversation, until the load ends.
 async fn talk(shared: Arc<Shared>, mut random: Random) {
     while !shared.ending.is_cancelled() {
-        let key = format!("conversation-{:016x}", random.next());
-        let agent = if random.chance(CAREFUL_PERCENT) { CAREFUL } else { "default" };
-        match shared.api.converse(&key, agent).await {
-            Ok(conversation) => say(&shared, &conversation, &mut random).await,
+        match Talker::begin(&shared, &mut random).await {
+            Ok(talker) => say(&shared, &talker, &mut random).await,
             Err(refused) => {
-                shared
-                    .api
-                    .violated(Promise::Requests, format!("a conversation could not begin: {refused:?}"));
+                shared.api.violated(Promise::Requests, format!("a conversation could not begin: {refused}"));
                 tokio::time::sleep(Duration::from_millis(PAUSE_BELOW_MS)).await;
             }
         }
@@ -116,7 +184,7 @@ async fn talk(shared: Arc<Shared>, mut random: Random) {
 }
 
 /// A conversation's messages. Returns early when the conversation is not there any more.
-async fn say(shared: &Arc<Shared>, conversation: &str, random: &mut Random) {
+async fn say(shared: &Shared, talker: &Talker, random: &mut Random) {
     let mut own: Vec<Arc<Turn>> = Vec::new();
     let messages = 1 + random.below(MESSAGES_MAX);
     for _ in 0..messages {
@@ -126,66 +194,34 @@ async fn say(shared: &Arc<Shared>, conversation: &str, random: &mut Random) {
         let number = shared.numbers.fetch_add(1, Ordering::Relaxed);
         let script = Script::new(number, random);
         let key = format!("message-{number}-{:016x}", random.next());
-        let interrupt = random.chance(INTERRUPTING);
-        if interrupt {
+        let message = Message { key, script, interrupt: random.chance(INTERRUPTING) };
+        if message.interrupt {
             own.iter().for_each(|turn| turn.stop_asked.store(true, Ordering::SeqCst));
         }
-        let sent = shared.api.send(conversation, &key, &script.content, interrupt).await;
-        let (message, run) = match sent {
-            Ok(ids) => ids,
+        let turn = match talker.send(&shared.api, &message).await {
+            Ok(turn) => turn,
             Err(refused) => {
-                let what =
-                    format!("message {number} to conversation {conversation} was refused: {refused:?}");
+                let what = format!("message {number} was refused: {refused}");
                 shared.api.violated(Promise::Requests, what);
                 return;
             }
         };
+        own.push(Arc::clone(&turn));
+        lock(&shared.turns).push(Arc::clone(&turn));
         if random.chance(SENT_TWICE) {
-            let again = shared.api.send(conversation, &key, &script.content, interrupt).await;
-            if again.as_ref().ok() != Some(&(message.clone(), run.clone())) {
-                let what = format!("message {number} sent twice is run {run} and {again:?}");
+            let again = talker.send(&shared.api, &message).await;
+            let same =
+                again.as_ref().is_ok_and(|again| (&again.message, &again.run) == (&turn.message, &turn.run));
+            if !same {
+                let what = format!("message {number} sent twice is run {} and {again:?}", turn.run);
                 shared.api.violated(Promise::Accepted, what);
             }
         }
-        let turn = Arc::new(Turn {
-            script,
-            conversation: conversation.to_owned(),
-            message,
-            run,
-            stop_asked: AtomicBool::new(false),
-            said_cancelled: AtomicBool::new(false),
-            frames: Mutex::default(),
-            done: watch::Sender::new(false),
-        });
-        own.push(Arc::clone(&turn));
-        lock(&shared.turns).push(Arc::clone(&turn));
-        follow(shared, Arc::clone(&turn), random);
+        talker.follow(shared, &turn, random);
         let waiting_max = if random.chance(AT_ONCE) { WAITING_MAX } else { 1 };
         wait_until_few(&own, waiting_max).await;
         tokio::time::sleep(random.millis_below(PAUSE_BELOW_MS)).await;
     }
-}
-
-/// Has the turn followed, and perhaps cancelled.
-fn follow(shared: &Arc<Shared>, turn: Arc<Turn>, random: &mut Random) {
-    let mut followers = lock(&shared.followers);
-    if random.chance(shared.cancel_percent.load(Ordering::Relaxed)) {
-        let (api, turn, after) =
-            (Arc::clone(&shared.api), Arc::clone(&turn), random.millis_below(CANCEL_BELOW_MS));
-        followers.spawn(async move {
-            tokio::time::sleep(after).await;
-            turn.stop_asked.store(true, Ordering::SeqCst);
-            match api.cancel(&turn.run).await {
-                Ok(state) => turn.said_cancelled.store(state == "cancelled", Ordering::SeqCst),
-                Err(refused) => {
-                    let what = format!("run {} can't be cancelled: {refused:?}", turn.run);
-                    api.violated(Promise::Requests, what);
-                }
-            }
-        });
-    }
-    let api = Arc::clone(&shared.api);
-    followers.spawn(async move { api.follow(&turn).await });
 }
 
 /// Waits until fewer than `most` of these turns are unfinished.

@@ -1,9 +1,10 @@
 //! Chaos: kills the real program again and again while it works, and checks afterwards that it kept its promises.
 //!
-//! Clients talk to agents in several conversations at once; each message makes the scripted model call test tools
-//! whose effects are counted outside the program. Kills fall at random moments and at every failpoint, the program
-//! is started again on the same database, and clients go on. At the end every run must have ended as it should, every
-//! effect must have happened as often as its class allows, and every event must have been seen once.
+//! Clients talk to agents in several conversations at once, some by requests and Server-Sent Events, some by WebSocket
+//! alone; each message makes the scripted model call test tools whose effects are counted outside the program. Kills
+//! fall at random moments and at every failpoint, the program is started again on the same database, and clients go on.
+//! At the end every run must have ended as it should, every effect must have happened as often as its class allows, and
+//! every event must have been seen once.
 //!
 //! With a fault switched on the same checks must find something: that is what they are worth.
 
@@ -17,6 +18,7 @@ mod plan;
 mod random;
 mod report;
 mod script;
+mod socket;
 mod temporal;
 mod topology;
 
@@ -27,10 +29,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use report::{Promise, Report, Violation};
+pub use report::{Promise, Report, Violation, WebSocket};
 
 use check::Evidence;
-use client::{Api, Turn, lock};
+use client::{Api, Turn, Way, lock};
 use inspect::Snapshot;
 use install::{Around, Point};
 use load::Load;
@@ -224,6 +226,7 @@ impl<'a, T: Topology> Chaos<'a, T> {
         }
         self.report.turns = turns.len() as u64;
         self.report.events = turns.iter().map(|turn| lock(&turn.frames).len() as u64).sum();
+        self.websocket(&turns);
         let evidence = Evidence {
             turns,
             database: Snapshot::read(&self.topology.installation().database).await,
@@ -233,11 +236,26 @@ impl<'a, T: Topology> Chaos<'a, T> {
         evidence.weigh(&self.api, &mut self.report);
         self.report.recovered(self.recoveries);
         self.report.sent_again = self.api.sent_again.load(Ordering::Relaxed);
-        self.report.approved = self.api.approved.load(Ordering::Relaxed);
         self.report.reconnects = self.api.reconnects.load(Ordering::Relaxed);
         self.report.duration_s = begun.elapsed().as_secs();
         (self.report.violations, self.report.more_violations) = self.api.violations();
         self.report
+    }
+
+    /// Counts what went over WebSocket, and what was approved at all.
+    fn websocket(&mut self, turns: &[Arc<Turn>]) {
+        let over: HashSet<&str> =
+            turns.iter().filter(|turn| turn.way == Way::WebSocket).map(|turn| turn.run.as_str()).collect();
+        let approved = lock(&self.api.approved);
+        self.report.approved = approved.len() as u64;
+        let counts = &self.api.websocket;
+        self.report.websocket = WebSocket {
+            turns: over.len() as u64,
+            approved: approved.iter().filter(|run| over.contains(run.as_str())).count() as u64,
+            reconnects: counts.reconnects.load(Ordering::Relaxed),
+            resumed: counts.resumed.load(Ordering::Relaxed),
+            sent_again: counts.sent_again.load(Ordering::Relaxed),
+        };
     }
 
     async fn kill_all(&mut self, load: &Load, begun: Instant) {

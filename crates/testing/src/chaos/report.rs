@@ -38,6 +38,20 @@ pub struct Violation {
     pub what: String,
 }
 
+/// What went over WebSocket alone.
+#[derive(Debug, Default, Serialize)]
+pub struct WebSocket {
+    pub turns: u64,
+    /// Their calls that a person was asked about and approved.
+    pub approved: u64,
+    /// Connections that took the place of a broken one.
+    pub reconnects: u64,
+    /// Runs that were taken up again after the last event that had come.
+    pub resumed: u64,
+    /// Messages that were sent again since no acknowledgement had come.
+    pub sent_again: u64,
+}
+
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     pub seed: u64,
@@ -57,6 +71,7 @@ pub struct Report {
     pub reconnects: u64,
     /// Calls that a person was asked about and approved.
     pub approved: u64,
+    pub websocket: WebSocket,
     /// Events that followers got.
     pub events: u64,
     /// Calls by class and status; a call without a result is `none`.
@@ -126,6 +141,11 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "requests sent again {sent_again}; streams taken up again {reconnects}; calls approved {approved}; events {events}"
+        )?;
+        let WebSocket { turns, approved, reconnects, resumed, sent_again } = &self.websocket;
+        writeln!(
+            f,
+            "over WebSocket: turns {turns}; connections again {reconnects}; runs taken up again {resumed}; messages sent again {sent_again}; calls approved {approved}"
         )?;
         for (class, statuses) in &self.calls {
             let effects = self.effects.get(class).copied().unwrap_or(0);

@@ -66,8 +66,16 @@ struct Told {
     run: RunId,
     /// Which follower of this run it is from: one that was replaced may have left something.
     follower: u64,
-    /// `None` after the last.
-    frame: Option<String>,
+    what: What,
+}
+
+enum What {
+    /// An event's frame.
+    Event(String),
+    /// There is no more to tell.
+    End,
+    /// There is more, and it can't be told now.
+    Broken,
 }
 
 struct Follower {
@@ -148,7 +156,7 @@ impl Connection {
             let may_read = next_frame.is_none();
             let step = tokio::select! {
                 () = stopping.cancelled() => Err(End(Some((RESTART, "the server stops; come back and resume")))),
-                _ = check.tick() => self.check().await,
+                _ = check.tick() => self.check(socket).await,
                 _ = ping.tick() => self.ping(socket).await,
                 Some(told) = self.told.recv() => self.pass_on(socket, told).await,
                 received = socket.recv(), if may_read => self.receive(socket, received).await,
@@ -182,7 +190,7 @@ impl Connection {
     }
 
     /// Looks whether the credential still counts, and for what.
-    async fn check(&mut self) -> Result<(), End> {
+    async fn check(&mut self, socket: &mut WebSocket) -> Result<(), End> {
         let caller = match identity::admitted(&self.app, &self.headers).await {
             Ok(caller) => caller,
             Err(problem) if matches!(problem.status, 401 | 403) => {
@@ -200,8 +208,10 @@ impl Connection {
         self.caller = caller;
         let runs: Vec<RunId> = self.followed.keys().copied().collect();
         for run in runs {
-            if service::runs::get(&self.app, &self.caller, run).await.is_err() {
+            if let Err(error) = service::runs::get(&self.app, &self.caller, run).await {
                 self.forget(run);
+                let problem = Problem::from(error);
+                self.told_no_more(socket, run, &problem.code, &problem.detail).await?;
             }
         }
         Ok(())
@@ -220,13 +230,29 @@ impl Connection {
         if self.followed.get(&told.run).is_none_or(|follower| follower.number != told.follower) {
             return Ok(());
         }
-        match told.frame {
-            Some(frame) => self.write(socket, Message::Text(frame.into())).await,
-            None => {
+        match told.what {
+            What::Event(frame) => self.write(socket, Message::Text(frame.into())).await,
+            What::End => {
                 self.followed.remove(&told.run);
                 Ok(())
             }
+            What::Broken => {
+                self.followed.remove(&told.run);
+                let reason = "The events of this run can't be told now: resume after the last one you have.";
+                self.told_no_more(socket, told.run, "stream_broken", reason).await
+            }
         }
+    }
+
+    /// A client that waits for a run's events learns that none come any more before the run's end.
+    async fn told_no_more(
+        &mut self,
+        socket: &mut WebSocket,
+        run: RunId,
+        code: &str,
+        message: &str,
+    ) -> Result<(), End> {
+        self.send(socket, "error", json!({ "code": code, "message": message, "run_id": run })).await
     }
 
     async fn receive(
@@ -371,14 +397,19 @@ impl Connection {
         let (app, tell, number) = (Arc::clone(&self.app), self.tell.clone(), self.followers);
         let task = tokio::spawn(async move {
             let mut events = std::pin::pin!(stream::follow(app, run, after));
+            let mut end = What::End;
             while let Some(event) = events.next().await {
-                let frame = Some(stream::frame(id, &event));
-                if tell.send(Told { run: id, follower: number, frame }).await.is_err() {
+                let Ok(event) = event else {
+                    end = What::Broken;
+                    break;
+                };
+                let what = What::Event(stream::frame(id, &event));
+                if tell.send(Told { run: id, follower: number, what }).await.is_err() {
                     return;
                 }
             }
             // Nobody is left to hear where this fails.
-            let _ = tell.send(Told { run: id, follower: number, frame: None }).await;
+            let _ = tell.send(Told { run: id, follower: number, what: end }).await;
         });
         self.followed.insert(id, Follower { number, task: task.abort_handle() });
         Ok(())
