@@ -2,7 +2,7 @@
 //!
 //! The request's last user message is what the agent is asked, with what follows it; what was said before becomes
 //! context; system messages are added after the agent's own prompt. Nothing is kept unless `store` is true. A client
-//! that goes away stops the run.
+//! that goes away stops the run, unless it has named an `Idempotency-Key`: it may come again, to the same run.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -16,6 +16,7 @@ use axum::{
 };
 use contracts::{AgentId, Caller, model::Role, policy::Resource};
 use futures::{Stream, StreamExt};
+use platform::idempotency::Guard;
 
 use super::{
     chunks::{self, Answer},
@@ -43,7 +44,7 @@ pub(super) struct Attendance {
 
 impl Attendance {
     pub(super) fn new(app: &Arc<App>, asked: Asked) -> Self {
-        Self { app: Arc::clone(app), asked, over: false, released: false }
+        Self { app: Arc::clone(app), asked, over: false, released: asked.unattended }
     }
 
     /// The run goes on by itself.
@@ -113,7 +114,12 @@ pub(super) async fn name_of(app: &App, caller: &Caller, agent: AgentId) -> Resul
 }
 
 /// Puts a checked request as a question to an agent.
-pub(super) fn question(app: &App, agent: agents::Agent, chat: Chat) -> Result<Question, Error> {
+pub(super) fn question(app: &App, agent: agents::Agent, chat: Chat, guard: Guard) -> Result<Question, Error> {
+    if guard.has_key() && !chat.store {
+        let message =
+            "An answer is given again only where it is stored: send `store: true` as well, or no key.";
+        return Err(super::request::unsupported("Idempotency-Key", message));
+    }
     let mut context = chat.said;
     let Some(last) = context.iter().rposition(|message| message.role == Role::User) else {
         let message = "An agent is asked by a message of role `user`: send one.";
@@ -138,7 +144,7 @@ pub(super) fn question(app: &App, agent: agents::Agent, chat: Chat) -> Result<Qu
         output_tokens_max: chat.output_tokens_max,
         temperature: chat.temperature,
     };
-    Ok(Question { agent, message, tail, brief, keep: chat.store, after: None })
+    Ok(Question { agent, message, tail, brief, keep: chat.store, after: None, guard })
 }
 
 /// Asks the agent and answers as a chat completion.
@@ -147,9 +153,10 @@ pub(super) async fn chat(
     caller: &Caller,
     agent: agents::Agent,
     chat: Chat,
+    guard: Guard,
 ) -> Result<Response, Error> {
     let (model, delivery, whole) = (chat.model.clone(), chat.delivery, chat.response_format.is_some());
-    let question = question(app, agent, chat)?;
+    let question = question(app, agent, chat, guard)?;
     let asked = conversations::ask(app, caller, question).await?;
     let answer = Answer {
         id: format!("chatcmpl-{}", asked.run),

@@ -3,7 +3,12 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::HeaderMap, response::Response};
-use platform::http::{Path, RawJson};
+use contracts::Caller;
+use platform::{
+    http::{Path, RawJson},
+    idempotency::{Guard, IdempotencyKey},
+};
+use sha2::{Digest, Sha256};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
@@ -19,6 +24,11 @@ use crate::{App, identity::Authenticated, models::Endpoint};
 
 /// Largest body: an image or two within it.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// A request that may come again.
+fn guard(key: IdempotencyKey, caller: &Caller, operation: &str, body: &[u8]) -> Guard {
+    Guard::new(key, caller, operation.to_owned(), hex::encode(Sha256::digest(body)))
+}
 
 type Raw = RawJson<BODY_BYTES_MAX>;
 
@@ -74,8 +84,10 @@ async fn agent_model(
 /// `model` is a model's name, whose request and answer pass unchanged; or `agent/SLUG`, which runs that agent (for that
 /// `conversation:create` and `conversation:send_message` are asked of the policy): the last user message is its
 /// question, earlier ones are context, system messages are added after its prompt. Nothing is kept unless `store` is
-/// true. A client that goes away stops the run. Chunks may have a field `soma` with an event of the run.
+/// true. A client that goes away stops the run. With `store` and an `Idempotency-Key` it goes on, and the same request,
+/// sent again within 24 hours, is answered by the same run. Chunks may have a field `soma` with an event of the run.
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "openai",
+    params(("Idempotency-Key" = Option<String>, Header)),
     request_body(content = serde_json::Value, content_type = "application/json"),
     extensions(("x-soma-action" = json!("model:invoke"))),
     responses((status = 200, content((serde_json::Value = "application/json"), (String = "text/event-stream"))),
@@ -84,11 +96,13 @@ async fn chat_completions(
     State(app): State<Arc<App>>,
     Authenticated(caller): Authenticated,
     headers: HeaderMap,
+    key: IdempotencyKey,
     RawJson(body): Raw,
 ) -> Result<Response, Error> {
     let head = Head::read(&body)?;
     if let Some(agent) = agent::find(&app, &caller, &head.model).await? {
-        return agent::chat(&app, &caller, agent, ChatRequest::read(&body)?.check()?).await;
+        let guard = guard(key, &caller, "POST /v1/chat/completions", &body);
+        return agent::chat(&app, &caller, agent, ChatRequest::read(&body)?.check()?, guard).await;
     }
     if app.model_server.is_none() && head.model == app.model.profile().name {
         return embedded::chat(&app, &caller, ChatRequest::read(&body)?.check()?).await;
@@ -98,8 +112,11 @@ async fn chat_completions(
 
 /// Answers by OpenAI's Responses protocol, streamed or not: an agent, or a model whose server speaks it.
 ///
-/// Of an agent's response nothing is kept unless `store` is true; one in the `background` has to be kept.
+/// Of an agent's response nothing is kept unless `store` is true; one in the `background` has to be kept. One that is
+/// kept may have an `Idempotency-Key`: its run goes on without its client, and the same request, sent again within 24
+/// hours, is answered by the same run.
 #[utoipa::path(post, path = "/v1/responses", tag = "openai",
+    params(("Idempotency-Key" = Option<String>, Header)),
     request_body(content = serde_json::Value, content_type = "application/json"),
     extensions(("x-soma-action" = json!("model:invoke"))),
     responses((status = 200, content((serde_json::Value = "application/json"), (String = "text/event-stream"))),
@@ -108,12 +125,14 @@ async fn respond(
     State(app): State<Arc<App>>,
     Authenticated(caller): Authenticated,
     headers: HeaderMap,
+    key: IdempotencyKey,
     RawJson(body): Raw,
 ) -> Result<Response, Error> {
     let head = Head::read(&body)?;
     if let Some(agent) = agent::find(&app, &caller, &head.model).await? {
         let wanted = ResponsesRequest::read(&body)?.check()?;
-        return responding::respond(&app, &caller, agent, wanted).await;
+        let guard = guard(key, &caller, "POST /v1/responses", &body);
+        return responding::respond(&app, &caller, agent, wanted, guard).await;
     }
     pass::forward(&app, &caller, Endpoint::Responses, &headers, head, body).await
 }

@@ -11,6 +11,7 @@ use axum::{
 };
 use contracts::Caller;
 use futures::{Stream, StreamExt};
+use platform::idempotency::Guard;
 use serde_json::{Value, json};
 
 use super::{
@@ -32,11 +33,12 @@ pub(super) async fn respond(
     caller: &Caller,
     agent: agents::Agent,
     wanted: Wanted,
+    guard: Guard,
 ) -> Result<axum::response::Response, Error> {
     let Wanted { chat, background, after } = wanted;
     let (stream, whole, model, store) =
         (chat.delivery.stream, chat.response_format.is_some(), chat.model.clone(), chat.store);
-    let mut question = agent::question(app, agent, chat)?;
+    let mut question = agent::question(app, agent, chat, guard)?;
     question.after = after;
     let asked = conversations::ask(app, caller, question).await?;
     let mut response = Response {

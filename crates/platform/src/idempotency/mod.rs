@@ -85,6 +85,12 @@ impl Guard {
         }
     }
 
+    /// Whether the client named a key: without one nothing is kept.
+    #[must_use]
+    pub fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// The answer given before, if the request came before. Call it first in the change.
     pub async fn earlier<T: DeserializeOwned>(&self, tx: &Tx) -> Result<Option<T>, Error> {
         let Some(key) = &self.key else { return Ok(None) };

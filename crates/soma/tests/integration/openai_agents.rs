@@ -304,3 +304,72 @@ async fn an_agents_response_is_streamed_stored_followed_and_stopped() {
     let stranger = server.stranger().await;
     assert_eq!(stranger.get(&path).await.problem(404), "not_found");
 }
+
+/// A request under a key.
+fn keyed(api: &Api, path: &str, key: &str, body: &Value) -> reqwest::RequestBuilder {
+    api.request(Method::POST, path).header("Idempotency-Key", key).json(body)
+}
+
+#[tokio::test]
+async fn a_request_that_is_sent_again_under_its_key_is_answered_by_the_same_run() {
+    let server = Server::start().await;
+    let api = server.api();
+    let mut body = ask("[[tool timestamp {}]] [[say once]]");
+    body["store"] = json!(true);
+    let first = Api::reply(keyed(&api, CHAT, "k1", &body)).await.expect(200);
+    let again = Api::reply(keyed(&api, CHAT, "k1", &body)).await.expect(200);
+    assert_eq!((&first, &first["choices"][0]["message"]["content"]), (&again, &json!("once")));
+    assert_eq!(server.model.counts().requests, 2, "one to call the tool, one to answer");
+
+    let background =
+        json!({ "model": "agent/default", "input": "[[say later]]", "store": true, "background": true });
+    let first = Api::reply(keyed(&api, RESPONSES, "k2", &background)).await.expect(200);
+    let again = Api::reply(keyed(&api, RESPONSES, "k2", &background)).await.expect(200);
+    assert_eq!(first, again);
+    assert_eq!(
+        Api::reply(keyed(&api, RESPONSES, "k1", &background)).await.problem(422),
+        "idempotency_mismatch"
+    );
+    body["messages"][0]["content"] = json!("[[say other]]");
+    assert_eq!(Api::reply(keyed(&api, CHAT, "k1", &body)).await.problem(422), "idempotency_mismatch");
+    body["store"] = json!(false);
+    assert_eq!(Api::reply(keyed(&api, CHAT, "k3", &body)).await.problem(400), "unsupported_parameter");
+    // A key is one user's.
+    let stranger = server.stranger().await;
+    body["store"] = json!(true);
+    let others = Api::reply(keyed(&stranger, CHAT, "k1", &body)).await.expect(200);
+    assert_eq!(others["choices"][0]["message"]["content"], "other");
+    assert_eq!(api.get("/api/v2/conversations").await.expect(200)["items"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_client_with_a_key_comes_back_to_its_run_after_it_went_away_and_the_server_was_killed() {
+    let mut server = Server::start().await;
+    let api = server.api();
+    let mut body = ask("[[hold one two three]]");
+    (body["store"], body["stream"]) = (json!(true), json!(true));
+    let response = keyed(&api, CHAT, "k", &body).send().await.unwrap();
+    server.model.wait_for(PATIENCE, |counts| counts.in_flight == 1).await;
+    drop(response);
+    server.kill().await;
+    server.restart().await;
+    server.model.wait_for(PATIENCE, |counts| counts.requests == 2 && counts.in_flight == 1).await;
+
+    // Gone once more, and the run goes on all the same.
+    let api = server.api();
+    let response = keyed(&api, CHAT, "k", &body).send().await.unwrap();
+    let mut chunks = response.bytes_stream().eventsource();
+    let opening = chunks.next().await.unwrap().unwrap();
+    drop(chunks);
+    let response = keyed(&api, CHAT, "k", &body).send().await.unwrap();
+    server.model.release();
+    let events: Vec<_> =
+        response.bytes_stream().eventsource().map(|event| event.unwrap().data).collect().await;
+    let told: Vec<Value> = events.iter().filter_map(|data| serde_json::from_str(data).ok()).collect();
+    assert_eq!((events.last().map(String::as_str), &events[0]), (Some("[DONE]"), &opening.data));
+    assert_eq!(answer_of(&told), "one two three");
+    let run = told[0]["id"].as_str().unwrap().trim_start_matches("chatcmpl-");
+    assert_eq!(api.run(run).await["state"], "completed");
+    assert_eq!(server.model.counts().requests, 2);
+    assert_eq!(api.get("/api/v2/conversations").await.expect(200)["items"].as_array().unwrap().len(), 1);
+}

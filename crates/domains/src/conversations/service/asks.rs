@@ -17,7 +17,9 @@ use platform::{
     database::{Error as StoreError, Tx},
     durable::unix_ms,
     http::Timestamp,
+    idempotency::Guard,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -55,19 +57,23 @@ pub(crate) struct Question {
     pub keep: bool,
     /// The kept run whose answer this follows.
     pub after: Option<RunId>,
+    /// With a key, for a question that is kept: it is asked once, however often it comes.
+    pub guard: Guard,
 }
 
 /// A question on its way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Asked {
     pub tenant: TenantId,
     pub conversation: ConversationId,
     pub run: RunId,
     pub kept: bool,
+    /// The run goes on when its client goes away: who has named a key may come again for the answer.
+    pub unattended: bool,
     pub at: i64,
 }
 
-/// Stores the question and its run in one commit, then sets it off.
+/// Stores the question and its run in one commit, then sets it off. One that came before under its key is the earlier one.
 pub(crate) async fn ask(app: &App, caller: &Caller, question: Question) -> Result<Asked, Error> {
     if question.message.trim().is_empty() || question.message.len() > MESSAGE_BYTES_MAX {
         return Err(Error::BadContent);
@@ -116,16 +122,20 @@ pub(crate) async fn ask(app: &App, caller: &Caller, question: Question) -> Resul
         conversation: conversation.id,
         run: run.id,
         kept: question.keep,
+        unattended: question.keep && question.guard.has_key(),
         at: now,
     };
     let details = json!({ "run_id": run.id, "kept": question.keep });
     let entries: Vec<audit::Entry> = permits.iter().map(|permit| permit.entry(details.clone())).collect();
-    let (tail, brief, parent) = (question.tail, question.brief, question.after);
-    let start = app
+    let (tail, brief, parent, guard) = (question.tail, question.brief, question.after, question.guard);
+    let (answer, start) = app
         .database
         .write(move |tx| {
             Box::pin(async move {
                 let start = if asked.kept {
+                    if let Some(earlier) = guard.earlier::<Asked>(tx).await? {
+                        return Ok((earlier, false));
+                    }
                     if new {
                         store::insert(tx, asked.tenant, &conversation).await?;
                     }
@@ -142,14 +152,21 @@ pub(crate) async fn ask(app: &App, caller: &Caller, question: Question) -> Resul
                 for entry in &entries {
                     audit::add(tx, entry).await?;
                 }
-                Ok::<_, Error>(start)
+                if asked.kept {
+                    guard.keep(tx, &asked).await?;
+                }
+                Ok::<_, Error>((asked, start))
             })
         })
         .await?;
     if start {
-        dispatch::start(app, asked.run).await;
+        dispatch::start(app, answer.run).await;
     }
-    Ok(asked)
+    if answer.run != asked.run {
+        // An earlier one's answer: only what may still be read.
+        runs::allowed(app, caller, "conversation:read", answer.run).await?;
+    }
+    Ok(answer)
 }
 
 fn conversation_with(agent: &agents::Agent, caller: &Caller) -> Conversation {
