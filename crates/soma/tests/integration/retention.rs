@@ -4,9 +4,10 @@ use platform::{
     database::{Error, Sql},
     params,
 };
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Server, until};
+use crate::harness::{Api, Server, until};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -84,4 +85,19 @@ async fn a_tenant_keeps_the_events_of_its_runs_for_a_shorter_time_and_not_for_a_
     age(&server, &runs[0], 5).await;
     until("the install's time counts", || async { (events(&server, &runs[0]).await == 0).then_some(()) })
         .await;
+}
+
+#[tokio::test]
+async fn a_request_that_comes_again_after_its_events_were_dropped_says_so_and_runs_nothing() {
+    let server = Server::start_with(&[("SA01_RUN_EVENTS_DAYS", "7")]).await;
+    let api = server.api();
+    let body = json!({ "model": "agent/default", "store": true,
+        "messages": [{ "role": "user", "content": "[[say once]]" }] });
+    let ask = || api.request(Method::POST, "/v1/chat/completions").header("Idempotency-Key", "k").json(&body);
+    let answer = Api::reply(ask()).await.expect(200);
+    let run = answer["id"].as_str().unwrap().trim_start_matches("chatcmpl-").to_owned();
+    age(&server, &run, 8).await;
+    until("the events are dropped", || async { (events(&server, &run).await == 0).then_some(()) }).await;
+    assert_eq!(Api::reply(ask()).await.problem(410), "answer_gone");
+    assert_eq!(server.model.counts().requests, 1);
 }

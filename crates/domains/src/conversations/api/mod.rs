@@ -8,6 +8,7 @@ mod search;
 
 use std::sync::Arc;
 
+use axum::http::StatusCode;
 use contracts::{ConversationId, RunId};
 use platform::http::Problem;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -46,6 +47,7 @@ impl From<Error> for Problem {
             Error::NoSuchAgent => Self::invalid("agent", error.to_string()),
             Error::AgentArchived => Self::conflict("agent_archived", error.to_string()),
             Error::NoSuchParent => Self::invalid("parent_run_id", error.to_string()),
+            Error::AnswerGone => Self::new(StatusCode::GONE, "answer_gone", error.to_string()),
             Error::BadTitle => Self::invalid("title", error.to_string()),
             Error::BadContent => Self::invalid("content", error.to_string()),
             Error::BadCursor(name) => Self::invalid(name, error.to_string()),

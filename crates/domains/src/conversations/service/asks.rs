@@ -163,8 +163,10 @@ pub(crate) async fn ask(app: &App, caller: &Caller, question: Question) -> Resul
         dispatch::start(app, answer.run).await;
     }
     if answer.run != asked.run {
-        // An earlier one's answer: only what may still be read.
-        runs::allowed(app, caller, "conversation:read", answer.run).await?;
+        // An earlier one's answer: only what may still be read, and is there.
+        if !runs::get(app, caller, answer.run).await?.events_kept {
+            return Err(Error::AnswerGone);
+        }
     }
     Ok(answer)
 }

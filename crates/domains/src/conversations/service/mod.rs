@@ -38,6 +38,8 @@ pub(crate) enum Error {
     AgentArchived,
     #[error("this conversation has no such run; GET /api/v2/conversations/ID/runs lists them")]
     NoSuchParent,
+    #[error("the events of this request's run are past their time; its messages are in its conversation")]
+    AnswerGone,
     #[error("expected 1 to {TITLE_CHARS_MAX} characters")]
     BadTitle,
     #[error("expected 1 to {MESSAGE_BYTES_MAX} bytes of text")]
