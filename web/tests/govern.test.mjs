@@ -130,9 +130,9 @@ test("by keyboard alone: the content is reached, keys are listed", async () => {
   await page.goto("/people");
   await page.getByLabel("Email").fill(ADMIN);
   await page.getByLabel("Password").fill(PASSWORD);
-  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("button", { name: "Sign in", exact: true }).click();
   await page.getByLabel(/Code from your authenticator/).fill(backup);
-  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("button", { name: "Sign in", exact: true }).click();
   await page.getByRole("heading", { name: "People" }).waitFor();
   await page.goto("/people");
   await page.locator("main h1").waitFor();

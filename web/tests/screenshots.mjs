@@ -147,13 +147,13 @@ try {
   await shoot("sign-in-wrong", undefined, "/sign-in", async (page) => {
     await page.getByLabel("Email").fill("grace@example.org");
     await page.getByLabel("Password").fill("not this one");
-    await page.getByRole("button", { name: "Sign in" }).click();
+    await page.getByRole("button", { name: "Sign in", exact: true }).click();
     await page.getByRole("alert").waitFor();
   });
   await shoot("sign-in-code", undefined, "/sign-in", async (page) => {
     await page.getByLabel("Email").fill("grace@example.org");
     await page.getByLabel("Password").fill(PASSWORD);
-    await page.getByRole("button", { name: "Sign in" }).click();
+    await page.getByRole("button", { name: "Sign in", exact: true }).click();
     await page.getByLabel(/Code from/).waitFor();
   });
   await shoot("chat-list", state, "/chat");
