@@ -244,3 +244,19 @@ async fn a_change_of_the_agent_counts_from_the_next_message_on() {
     assert_eq!(request.messages[0].content, "Speak Latin.");
     assert_eq!(request.tools.len(), 0);
 }
+
+/// The database has few connections for reading, and every stream asks it for events and for its own credential: none of
+/// them may hold one while it waits for another.
+#[tokio::test]
+async fn many_who_talk_at_once_are_all_answered_to_the_end() {
+    let server = Server::start().await;
+    let api = server.api();
+    let talk = |_| async {
+        let conversation = api.conversation().await;
+        for _ in 0..8 {
+            let turn = api.turn(&conversation, "[[say hello]]").await;
+            assert_eq!((turn.answer(), turn.kinds().last()), ("hello", Some(&"run.done")));
+        }
+    };
+    futures::future::join_all((0..48).map(talk)).await;
+}

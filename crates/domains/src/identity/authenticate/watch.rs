@@ -14,6 +14,7 @@ use axum::{
 use contracts::{Caller, TenantId, UserId};
 use futures::StreamExt;
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::admitted;
 use crate::App;
@@ -50,22 +51,23 @@ impl Watched {
             return response;
         }
         response.map(|body| {
-            Body::from_stream(async_stream::stream! {
-                let mut pieces = body.into_data_stream();
-                let mut first = None;
-                let mut check = interval(CHECK_EVERY);
-                check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                loop {
-                    tokio::select! {
-                        piece = pieces.next() => match piece {
-                            Some(piece) => yield piece,
-                            None => return,
-                        },
-                        _ = check.tick() => if !self.counts(&mut first).await { return },
-                    }
-                }
-            })
+            // In a task of its own: the body is not polled while its client takes nothing, and a check in the middle of
+            // a question to the database would hold one of its few connections as long.
+            let over = AbortOnDropHandle::new(tokio::spawn(self.until_it_counts_no_more()));
+            Body::from_stream(body.into_data_stream().take_until(over))
         })
+    }
+
+    async fn until_it_counts_no_more(self) {
+        let mut first = None;
+        let mut check = interval(CHECK_EVERY);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            check.tick().await;
+            if !self.counts(&mut first).await {
+                return;
+            }
+        }
     }
 
     /// `first` is what the caller was when this was asked first, at the stream's beginning.
