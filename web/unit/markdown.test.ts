@@ -42,3 +42,16 @@ test("a text in blocks is the text as a whole, also where a block refers to anot
   const text = "# a\n\n- b\n- c\n\n[d][e]\n\n```\nf\n```\n\n[e]: https://example.org";
   expect(blocks(text).join("").replace(/\s/g, "")).toBe(render(text).replace(/\s/g, ""));
 });
+
+test("columns keep their side, lists their first number and tasks their boxes", () => {
+  const page = (text: string) => new DOMParser().parseFromString(render(text), "text/html");
+  const cells = page("| a | b |\n|---|---:|\n| c | d |").querySelectorAll("td");
+  expect([...cells].map((cell) => cell.getAttribute("align"))).toEqual([null, "right"]);
+  expect(page("| a |\n|---|\n| c |").querySelector(".scroll")?.getAttribute("tabindex")).toBe("0");
+  expect(page("4. a\n5. b").querySelector("ol")?.start).toBe(4);
+  const boxes = page("- [x] a\n- [ ] b").querySelectorAll("input");
+  expect([...boxes].map(({ type, checked, disabled }) => [type, checked, disabled])).toEqual([
+    ["checkbox", true, true],
+    ["checkbox", false, true],
+  ]);
+});

@@ -67,15 +67,20 @@ export class AuditPage extends LitElement {
       .more {
         margin-top: var(--s3);
       }
-      form button {
-        margin-left: auto;
-      }
       td {
         vertical-align: top;
-      }
-      time,
-      td:nth-child(2) {
         white-space: nowrap;
+      }
+      /* The reason has the room that the others leave, in as many lines as it needs. */
+      td:last-child {
+        width: 100%;
+        min-width: 13rem;
+        max-width: none;
+        white-space: normal;
+        overflow-wrap: anywhere;
+      }
+      table {
+        width: 100%;
       }
     `,
   ];

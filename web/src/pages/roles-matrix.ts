@@ -39,9 +39,19 @@ export class RolesMatrix extends LitElement {
         background: var(--raised);
         color: var(--ink);
         font: 400 var(--text-xs) / 1.5 var(--mono);
-        border: 0;
-        /* A border of the table would stay behind when this column stays in view. */
-        box-shadow: inset 0 1px 0 var(--line);
+        border-bottom: 0;
+        border-top: 1px solid var(--line);
+      }
+      tbody tr:first-child th {
+        border-top: 0;
+      }
+      table {
+        /* Borders that cells share would stay behind when the first column stays in view. */
+        border-collapse: separate;
+        border-spacing: 0;
+      }
+      td svg {
+        vertical-align: middle;
       }
       td {
         padding: 3px 12px;

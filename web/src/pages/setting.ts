@@ -18,6 +18,10 @@ const NAMES: Record<SettingLevel | "default", string> = {
 
 const ORDER: SettingLevel[] = ["platform", "tenant", "agent", "user"];
 
+/** What stands between backticks, as code. */
+const withCode = (text: string) =>
+  text.split("`").map((part, index) => (index % 2 === 1 ? html`<code>${part}</code>` : part));
+
 @customElement("soma-setting")
 export class SettingView extends LitElement {
   static override styles = [
@@ -98,7 +102,7 @@ export class SettingView extends LitElement {
     return html`<section aria-labelledby="key">
       <div>
         <h3 class="mono" id="key">${key}</h3>
-        <p class="small quiet">${description}</p>
+        <p class="small quiet">${withCode(description)}</p>
       </div>
       <form @submit=${this.#save}>
         ${this.#field(own ? own.value : this.#inherited())}

@@ -40,6 +40,8 @@ const OPTIONS = {
   ],
   ALLOWED_ATTR: ["href", "class", "data-language", "start", "type", "checked", "disabled", "tabindex", "role", "aria-label", "align"],
   ALLOWED_URI_REGEXP: /^(?:https?:|mailto:)/i,
+  // Else their values would have to be addresses, and they would be dropped.
+  ADD_URI_SAFE_ATTR: ["align", "checked", "disabled", "start", "tabindex", "type"],
 };
 
 /** Sanitised HTML of a whole or a half-finished text. */
