@@ -88,6 +88,9 @@ impl Database {
     }
 
     /// For reading outside a change. Sees what was committed before the call.
+    ///
+    /// Whoever has begun to read must be polled to the end: a future that is left alone meanwhile (another arm of a
+    /// `select!` runs, a client does not take what a stream has) keeps one of the few connections from everybody.
     #[must_use]
     pub fn read(&self) -> &DatabaseConnection {
         &self.readers

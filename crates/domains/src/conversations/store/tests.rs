@@ -1,12 +1,13 @@
 //! What an older version stored is found again by this one.
 
+use contracts::{ConversationId, MessageId, TenantId};
 use platform::{
     database::{Database, Error, Sql},
     params,
 };
 use sea_orm::ConnectionTrait;
 
-use super::MIGRATIONS;
+use super::{MIGRATIONS, search};
 
 async fn apply(database: &Database, migration: usize) {
     let done: Result<(), Error> = database
@@ -80,4 +81,52 @@ async fn runs_that_were_stored_in_a_row_become_one_branch_in_that_order() {
     let rows = database.read().all(sql, params![]).await.unwrap();
     let times: Vec<i64> = rows.iter().map(|row| row.int("updated_at").unwrap()).collect();
     assert_eq!(times, [7, 3], "a conversation was last changed when its last run ended, or when it was made");
+}
+
+#[tokio::test]
+async fn what_was_said_before_the_search_knew_beginnings_is_found_by_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path().join("old.db")).await.unwrap();
+    let of_beginnings = |migration: &platform::database::Migration| migration.name == search::BEGINNINGS.name;
+    let before = MIGRATIONS.iter().position(of_beginnings).unwrap();
+    for migration in 0..before {
+        apply(&database, migration).await;
+    }
+    let (tenant, conversation, message) = (TenantId::new(), ConversationId::new(), MessageId::new());
+    let stored: Result<(), Error> = database
+        .write(move |tx| {
+            Box::pin(async move {
+                tx.run(
+                    "INSERT INTO conversations (id, tenant_id, agent_id, user_id, created_at)
+                     VALUES ($1, $2, 'g', 'u', 3)",
+                    params![conversation, tenant],
+                )
+                .await?;
+                tx.run(
+                    "INSERT INTO messages (id, tenant_id, conversation_id, run_id, role, content, tool_calls, created_at)
+                     VALUES ($1, $2, $3, 'r', 'user', 'Greetings from Bergen', '[]', 4)",
+                    params![message, tenant, conversation],
+                )
+                .await?;
+                tx.run("UPDATE conversations SET title = 'A journey' WHERE id = $1", params![conversation]).await
+            })
+        })
+        .await
+        .map(|_| ());
+    stored.unwrap();
+
+    for migration in before..MIGRATIONS.len() {
+        apply(&database, migration).await;
+    }
+
+    let found = async |words: &[&str]| {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let hits = search::find(database.read(), tenant, &words, i64::MAX, 10).await.unwrap();
+        hits.into_iter().map(|hit| hit.message).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&["from", "be"]).await, [Some(message)]);
+    assert_eq!(found(&["bergen"]).await, [Some(message)]);
+    assert_eq!(found(&["jour"]).await, [None], "the title");
+    assert_eq!(found(&["a"]).await, [None], "a letter is a word, not a beginning");
+    assert!(found(&["ergen"]).await.is_empty());
 }
