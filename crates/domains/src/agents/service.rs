@@ -73,7 +73,7 @@ pub(crate) async fn forget_run(tx: &Tx, run: RunId) -> Result<(), StoreError> {
 
 /// A tenant's agents, at most so many as a list without pages can show.
 pub(crate) async fn every(connection: &impl Sql, tenant: TenantId) -> Result<Vec<Agent>, StoreError> {
-    store::page(connection, tenant, &PageRequest { limit: LISTED_MAX, after: None }).await
+    store::page(connection, tenant, &PageRequest { limit: LISTED_MAX, after: None }, "[]").await
 }
 
 pub(crate) async fn get(
@@ -120,7 +120,8 @@ pub(crate) async fn add_default(tx: &Tx, tenant: TenantId) -> Result<(), StoreEr
 
 pub(super) async fn list(app: &App, caller: &Caller, page: &PageRequest) -> Result<Page<Agent>, Error> {
     authority::require(app, caller, "agent:read", Resource::any("agent")).await?;
-    let rows = store::page(app.database.read(), caller.tenant, page).await?;
+    let without = authority::denied_agents(app, caller, "agent:read", "agent");
+    let rows = store::page(app.database.read(), caller.tenant, page, &without).await?;
     Ok(page.page(rows, |agent| agent.id.to_string()))
 }
 

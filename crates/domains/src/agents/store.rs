@@ -259,14 +259,19 @@ pub(super) async fn by_id(
     row.as_ref().map(agent).transpose()
 }
 
+/// `without` are agents that are left out, as JSON.
 pub(super) async fn page(
     connection: &impl Sql,
     tenant: TenantId,
     page: &PageRequest,
+    without: &str,
 ) -> Result<Vec<Agent>, Error> {
     let after = page.after.clone().unwrap_or_default();
-    let sql = select!("WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3");
-    connection.all(sql, params![tenant, after, page.rows_wanted()]).await?.iter().map(agent).collect()
+    let sql = select!(
+        "WHERE tenant_id = $1 AND id > $2 AND id NOT IN (SELECT value FROM json_each($4)) ORDER BY id LIMIT $3"
+    );
+    let values = params![tenant, after, page.rows_wanted(), without];
+    connection.all(sql, values).await?.iter().map(agent).collect()
 }
 
 pub(super) async fn insert_call(tx: &Tx, call: &ToolCall) -> Result<(), Error> {

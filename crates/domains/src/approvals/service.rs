@@ -29,6 +29,8 @@ use crate::{
 
 /// How often overdue approvals, and runs that were not told of a decision, are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
+/// Deciding, and seeing what there is to decide.
+const ACTION: &str = "tool:approve";
 /// A decision is told by whoever made it; the sweep tells those that were left for this long.
 const LEFT_MS: i64 = 5_000;
 
@@ -184,15 +186,27 @@ pub(super) async fn list(
     pending: Option<bool>,
     page: &PageRequest,
 ) -> Result<Page<ApprovalInfo>, Error> {
-    authority::require(app, caller, "tool:approve", Resource::any("approval")).await?;
-    let rows = store::page(app.database.read(), caller.tenant, pending, page).await?;
+    authority::require(app, caller, ACTION, Resource::any("approval")).await?;
+    let without = authority::denied_agents(app, caller, ACTION, "approval");
+    let rows = store::page(app.database.read(), caller.tenant, pending, page, &without).await?;
     let rows = rows.into_iter().map(ApprovalInfo::from).collect();
     Ok(page.page(rows, |approval: &ApprovalInfo| approval.id.to_string()))
 }
 
 pub(super) async fn get(app: &App, caller: &Caller, id: ApprovalId) -> Result<Approval, Error> {
-    authority::require(app, caller, "tool:approve", Resource::new("approval", id)).await?;
-    store::find_in(app.database.read(), caller.tenant, id).await?.ok_or(Error::NotFound)
+    Ok(allowed(app, caller, id).await?.0)
+}
+
+/// The approval, if the caller may decide it. The policy is asked about one that is not there as well, so that who may
+/// do nothing learns nothing.
+async fn allowed(app: &App, caller: &Caller, id: ApprovalId) -> Result<(Approval, authority::Permit), Error> {
+    let found = store::find_in(app.database.read(), caller.tenant, id).await?;
+    let mut resource = Resource::new("approval", id);
+    if let Some(found) = &found {
+        resource = resource.of_agent(found.agent);
+    }
+    let permit = authority::require(app, caller, ACTION, resource).await?;
+    Ok((found.ok_or(Error::NotFound)?, permit))
 }
 
 /// Decides, once. The run goes on from the commit of the decision.
@@ -202,8 +216,7 @@ pub(super) async fn decide(
     id: ApprovalId,
     decide: Decide,
 ) -> Result<Approval, Error> {
-    let permit = authority::require(app, caller, "tool:approve", Resource::new("approval", id)).await?;
-    let approval = store::find_in(app.database.read(), caller.tenant, id).await?.ok_or(Error::NotFound)?;
+    let (approval, permit) = allowed(app, caller, id).await?;
     let reason = checked_reason(&decide)?;
     if decide.arguments_hash != approval.arguments_hash {
         return Err(Error::OtherArguments);

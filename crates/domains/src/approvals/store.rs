@@ -114,19 +114,21 @@ pub(super) async fn find_in(
     row.as_ref().map(approval).transpose()
 }
 
-/// Newest first: those that are pending, those that are not, or all.
+/// Newest first: those that are pending, those that are not, or all; `without` those of some agents, as JSON.
 pub(super) async fn page(
     connection: &impl Sql,
     tenant: TenantId,
     pending: Option<bool>,
     page: &PageRequest,
+    without: &str,
 ) -> Result<Vec<Approval>, Error> {
     // Ids are hexadecimal, so `g` is after them all.
     let before = page.after.clone().unwrap_or_else(|| "g".into());
     let sql = select!(
-        "WHERE tenant_id = $1 AND id < $2 AND ($3 IS NULL OR (state = 'pending') = ($3 = 1)) ORDER BY id DESC LIMIT $4"
+        "WHERE tenant_id = $1 AND id < $2 AND ($3 IS NULL OR (state = 'pending') = ($3 = 1))
+           AND agent_id NOT IN (SELECT value FROM json_each($5)) ORDER BY id DESC LIMIT $4"
     );
-    let values = params![tenant, before, pending.map(i64::from), page.rows_wanted()];
+    let values = params![tenant, before, pending.map(i64::from), page.rows_wanted(), without];
     connection.all(sql, values).await?.iter().map(approval).collect()
 }
 

@@ -48,6 +48,10 @@ pub enum Error {
     SessionRequired,
     #[error("Whoever acts as somebody else can't change how that person signs in.")]
     Impersonating,
+    #[error(
+        "This person may do more than you: nobody acts as them who could not give them all that they may do."
+    )]
+    MoreThanOwn,
     #[error("a password could not be hashed: {0}")]
     Hashing(String),
     #[error(transparent)]
@@ -82,6 +86,7 @@ impl From<Error> for Problem {
             Error::NotOwn => new(StatusCode::FORBIDDEN, "not_own"),
             Error::SessionRequired => new(StatusCode::FORBIDDEN, "session_required"),
             Error::Impersonating => new(StatusCode::FORBIDDEN, "impersonating"),
+            Error::MoreThanOwn => new(StatusCode::FORBIDDEN, "more_than_own"),
             Error::Hashing(cause) => Self::internal(&cause),
             Error::Tenant(error) => error.into(),
             Error::Store(error) => error.into(),

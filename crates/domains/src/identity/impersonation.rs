@@ -33,10 +33,7 @@ pub(super) async fn is_allowed(
     tenant: TenantId,
     user: UserId,
 ) -> Result<bool, StoreError> {
-    let permissions::Rights { roles, grants } =
-        permissions::rights_of(app.database.read(), tenant, impersonator).await?;
-    let scopes = vec!["*".to_owned()];
-    let caller = Caller { roles, grants, scopes, ..events::at_the_door(tenant, impersonator) };
+    let caller = users::by_their_rights(app.database.read(), tenant, impersonator).await?;
     Ok(app.policy.decide(&Request::new(&caller, ACTION, Resource::new("user", user))).allowed())
 }
 
@@ -59,6 +56,10 @@ pub(super) async fn begin(
     let person = users::member(app, caller.tenant, user).await?;
     if user == caller.user || person.kind != users::Kind::Person {
         return Err(Error::Invalid("id", "expected another person".into()));
+    }
+    let theirs = permissions::rights_of(app.database.read(), caller.tenant, user).await?;
+    if !permissions::may_give(app, caller, &theirs) {
+        return Err(Error::MoreThanOwn);
     }
     let mut opening = sessions::prepare(app, user, caller.tenant, How::Impersonation, client);
     opening.impersonated_by(caller.user, sessions::of(caller).ok(), LIFETIME_MS);

@@ -2,8 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use contracts::LinkId;
 use jiff::Timestamp;
-use platform::mail::{Letter, Mailer};
+use platform::{
+    database::Error as StoreError,
+    mail::{Letter, Mailer},
+};
 use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
 
@@ -54,6 +58,16 @@ pub(super) async fn invitation(app: &App, new: &NewLink) -> bool {
     send(app, new, "You are invited to SomaAgent01", &what).await
 }
 
+/// Whoever comes by a link that only their mailbox has shows that the address is theirs.
+async fn note_sent(app: &App, link: LinkId) {
+    let noted = app.database.write(move |tx| Box::pin(async move { store::set_mailed(tx, link).await }));
+    let noted: Result<(), StoreError> = noted.await;
+    if let Err(error) = noted {
+        // The link works; whoever takes it only counts as somebody whose address is not known to be theirs.
+        tracing::error!(%error, "it could not be noted that a letter was sent");
+    }
+}
+
 async fn send(app: &App, new: &NewLink, subject: &str, what: &str) -> bool {
     let Some(mailer) = &app.mail.mailer else { return false };
     let until = Timestamp::from_millisecond(new.row.expires_at).unwrap_or(Timestamp::MAX);
@@ -64,7 +78,10 @@ async fn send(app: &App, new: &NewLink, subject: &str, what: &str) -> bool {
     );
     let letter = Letter { to: new.row.email.clone(), subject: subject.to_owned(), text: text.into() };
     match mailer.send(letter).await {
-        Ok(()) => true,
+        Ok(()) => {
+            note_sent(app, new.row.id).await;
+            true
+        }
         Err(error) => {
             tracing::error!(%error, "a letter was not sent");
             false
@@ -100,7 +117,9 @@ async fn send_reset(app: &App, email: &str) -> Result<(), Error> {
     if user.kind != users::Kind::Person {
         return Ok(());
     }
-    let new = links::to_password(&app.config, &user, home, None);
+    let mut new = links::to_password(&app.config, &user, home, None);
+    // If no letter goes out, nobody ever sees it.
+    new.row.mailed = true;
     let who = events::at_the_door(home, user.id);
     let details = serde_json::json!({ "purpose": new.row.purpose.as_str(), "id": new.row.id });
     let on = contracts::policy::Resource::new("user", user.id);

@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 use url::Url;
 
 use super::read::Reader;
-use crate::http::TrustedProxies;
+use crate::http::{ProxyHeader, TrustedProxies};
 
 /// A connection costs a file and some memory: beyond this it is a mistake.
 const CONNECTIONS_MOST: usize = 1_000_000;
@@ -81,12 +81,21 @@ impl Reader<'_> {
                 None
             }
         };
+        let header = self.text("SA01_PROXY_HEADER").unwrap_or_else(|| "x-forwarded-for".to_owned());
+        let header = match header.to_ascii_lowercase().as_str() {
+            "x-forwarded-for" => Some(ProxyHeader::XForwardedFor),
+            "forwarded" => Some(ProxyHeader::Forwarded),
+            _ => {
+                self.fault("SA01_PROXY_HEADER", "expected `x-forwarded-for` or `forwarded`");
+                None
+            }
+        };
         let cors_origins = self.origins();
         let connections = self.connections();
         let rates = self.rates();
         Some(Gateway {
             tls,
-            trusted_proxies: trusted_proxies?,
+            trusted_proxies: trusted_proxies?.that_write(header?),
             cors_origins: cors_origins?,
             connections: connections?,
             rates: rates?,

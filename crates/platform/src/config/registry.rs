@@ -137,7 +137,13 @@ pub const SETTINGS: &[Setting] = &[
         "SA01_TRUSTED_PROXIES",
         Kind::List,
         Some(""),
-        "Proxies whose Forwarded and X-Forwarded headers are believed: addresses or CIDR, comma-separated.",
+        "Proxies that are believed whom they pass a request on for: addresses or CIDR, comma-separated.",
+    ),
+    optional(
+        "SA01_PROXY_HEADER",
+        Kind::Text,
+        Some("x-forwarded-for"),
+        "The header in which they say so: `x-forwarded-for` (with X-Forwarded-Proto) or `forwarded`. The other counts nothing.",
     ),
     optional(
         "SA01_CORS_ORIGINS",

@@ -113,6 +113,7 @@ fn what_the_gateway_is_told_is_checked_by_name() {
         (vec![("SA01_TLS_CERT", "cert.pem")], "SA01_TLS_KEY: is required with SA01_TLS_CERT"),
         (vec![("SA01_TLS_KEY", "key.pem")], "SA01_TLS_CERT: is required with SA01_TLS_KEY"),
         (vec![("SA01_TRUSTED_PROXIES", "10.0.0.0/8,proxy")], "SA01_TRUSTED_PROXIES: `proxy` is no network"),
+        (vec![("SA01_PROXY_HEADER", "via")], "SA01_PROXY_HEADER: expected `x-forwarded-for` or `forwarded`"),
         (vec![("SA01_CORS_ORIGINS", "*")], "SA01_CORS_ORIGINS: `*` is no origin"),
         (vec![("SA01_CORS_ORIGINS", "https://a.example/")], "SA01_CORS_ORIGINS: `https://a.example/` is no"),
         (vec![("SA01_CONNECTIONS_MAX", "0")], "SA01_CONNECTIONS_MAX: expected 1 to"),
@@ -126,6 +127,7 @@ fn what_the_gateway_is_told_is_checked_by_name() {
         ("SA01_TLS_CERT", "cert.pem"),
         ("SA01_TLS_KEY", "key.pem"),
         ("SA01_TRUSTED_PROXIES", "10.0.0.0/8, fd00::1"),
+        ("SA01_PROXY_HEADER", "Forwarded"),
         ("SA01_CORS_ORIGINS", "https://a.example, http://localhost:5173"),
         ("SA01_RATE_LIMIT_TENANT", "0"),
     ];

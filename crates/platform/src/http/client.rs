@@ -1,7 +1,8 @@
 //! Who is at the other end of a request, as far as that can be believed.
 //!
-//! What a request says of its own way (`Forwarded`, `X-Forwarded-For`, `X-Forwarded-Proto`) counts only where the
-//! connection comes from a proxy that the operator trusts. From anyone else it is ignored.
+//! What a request says of its own way (`X-Forwarded-For` and `X-Forwarded-Proto`, or `Forwarded`) counts only where the
+//! connection comes from a proxy that the operator trusts. From anyone else it is ignored. Of the two kinds only the one
+//! counts that the proxy writes: the other it passes on as the client sent it.
 
 use std::{net::IpAddr, str::FromStr};
 
@@ -34,9 +35,22 @@ impl<S: Send + Sync> FromRequestParts<S> for ClientAddress {
     }
 }
 
+/// `SA01_PROXY_HEADER`: where proxies say for whom they pass a request on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// What most write, with `X-Forwarded-Proto`.
+    #[default]
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
+}
+
 /// `SA01_TRUSTED_PROXIES`: networks whose word about their clients is believed. None unless told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TrustedProxies(Vec<IpNet>);
+pub struct TrustedProxies {
+    networks: Vec<IpNet>,
+    header: ProxyHeader,
+}
 
 impl FromStr for TrustedProxies {
     /// The entry that can't be understood.
@@ -48,7 +62,7 @@ impl FromStr for TrustedProxies {
             Ok(address) => Ok(IpNet::from(address.to_canonical())),
             Err(_) => entry.parse::<IpNet>().map_err(|_| entry.to_owned()),
         };
-        Ok(Self(entries.map(read).collect::<Result<_, _>>()?))
+        Ok(Self { networks: entries.map(read).collect::<Result<_, _>>()?, header: ProxyHeader::default() })
     }
 }
 
@@ -61,10 +75,16 @@ struct Hop {
 }
 
 impl TrustedProxies {
+    /// The same, whose word stands in this header.
+    #[must_use]
+    pub fn that_write(self, header: ProxyHeader) -> Self {
+        Self { header, ..self }
+    }
+
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        self.0.iter().any(|network| network.contains(&ip))
+        self.networks.iter().any(|network| network.contains(&ip))
     }
 
     /// The client of a request that came over a connection from `peer`; `tls` says how.
@@ -74,10 +94,13 @@ impl TrustedProxies {
     #[must_use]
     pub fn client(&self, peer: IpAddr, tls: bool, headers: &HeaderMap) -> ClientAddress {
         let mut client = ClientAddress { ip: peer.to_canonical(), secure: tls };
-        if self.0.is_empty() || !self.contains(peer) {
+        if self.networks.is_empty() || !self.contains(peer) {
             return client;
         }
-        let hops = if headers.contains_key("forwarded") { forwarded(headers) } else { x_forwarded(headers) };
+        let hops = match self.header {
+            ProxyHeader::XForwardedFor => x_forwarded(headers),
+            ProxyHeader::Forwarded => forwarded(headers),
+        };
         for hop in hops.into_iter().take(HOPS_MAX) {
             if let Some(secure) = hop.secure {
                 client.secure = secure;
@@ -150,12 +173,21 @@ mod tests {
     use super::*;
 
     fn seen(trusted: &str, peer: &str, lines: &[(&'static str, &'static str)]) -> (String, bool) {
+        told(ProxyHeader::XForwardedFor, trusted, peer, lines)
+    }
+
+    fn told(
+        header: ProxyHeader,
+        trusted: &str,
+        peer: &str,
+        lines: &[(&'static str, &'static str)],
+    ) -> (String, bool) {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let proxies: TrustedProxies = trusted.parse().unwrap();
-        let client = proxies.client(peer.parse().unwrap(), false, &headers);
+        let client = proxies.that_write(header).client(peer.parse().unwrap(), false, &headers);
         (client.ip.to_string(), client.secure)
     }
 
@@ -192,14 +224,16 @@ mod tests {
     }
 
     #[test]
-    fn the_standard_header_goes_before_the_older_ones() {
+    fn of_two_headers_that_of_the_proxy_counts_and_not_that_of_its_client() {
         let lines = [
             ("forwarded", "for=6.6.6.6;proto=http, for=\"[2001:db8::1]:4711\";Proto=https;by=10.0.0.9"),
             ("x-forwarded-for", "1.2.3.4"),
         ];
-        assert_eq!(seen("10.0.0.0/8", "10.0.0.9", &lines), at("2001:db8::1", true));
-        let hidden = [("forwarded", "for=1.2.3.4, for=_hidden")];
-        assert_eq!(seen("10.0.0.0/8", "10.0.0.9", &hidden), at("10.0.0.9", false));
+        let standard = |lines| told(ProxyHeader::Forwarded, "10.0.0.0/8", "10.0.0.9", lines);
+        assert_eq!(standard(&lines), at("2001:db8::1", true));
+        assert_eq!(seen("10.0.0.0/8", "10.0.0.9", &lines), at("1.2.3.4", false));
+        assert_eq!(standard(&[("forwarded", "for=1.2.3.4, for=_hidden")]), at("10.0.0.9", false));
+        assert_eq!(seen("10.0.0.0/8", "10.0.0.9", &lines[..1]), at("10.0.0.9", false));
     }
 
     #[test]

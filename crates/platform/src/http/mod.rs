@@ -10,7 +10,7 @@ mod query;
 mod timestamp;
 
 pub use body::{Body, RawJson};
-pub use client::{ClientAddress, TrustedProxies};
+pub use client::{ClientAddress, ProxyHeader, TrustedProxies};
 pub use page::{Page, PageQuery, PageRequest, limit as page_limit};
 pub use path::Path;
 pub use problem::{FieldError, Problem};

@@ -23,6 +23,7 @@ mod crashes;
 mod disk;
 mod edge;
 mod edge_rules;
+mod escalation;
 mod files;
 mod grants;
 mod idempotency;

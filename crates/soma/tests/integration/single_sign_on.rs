@@ -296,6 +296,24 @@ async fn an_account_that_is_here_is_linked_only_where_the_operator_allows_it() {
     );
     assert_eq!(world.audited("external_identity:create").await.len(), 1);
 
+    // Whoever was invited under somebody else's address loses the account to its owner.
+    let api = world.server.api();
+    let invited = api.post("/api/v2/invitations", json!({ "email": "ceo@example.org" })).await.expect(201);
+    let token = invited["link"].as_str().unwrap().split_once("/link#").unwrap().1;
+    let taken = json!({ "token": token, "password": "a password of the inviter" });
+    let taken = api.without_key().post("/api/v2/auth/links/redeem", taken).await;
+    let inviter = api.in_session(&taken);
+    inviter.get("/api/v2/me").await.expect(200);
+    let mut owner = Browser::new();
+    world
+        .sign_in(&mut owner, json!({ "email": "ceo@example.org", "sub": "s-ceo", "groups": [] }))
+        .await
+        .location();
+    world.api(&owner).get("/api/v2/me").await.expect(200);
+    assert_eq!(inviter.get("/api/v2/me").await.problem(401), "unauthenticated");
+    let again = json!({ "email": "ceo@example.org", "password": "a password of the inviter" });
+    assert_eq!(api.without_key().post("/api/v2/auth/login", again).await.problem(401), "bad_credentials");
+
     // One with a second factor is not: it would be passed by.
     let careful = world.server.person("careful@example.org", &["user"]).await;
     careful.post("/api/v2/me/totp", json!({})).await.expect(200);

@@ -80,12 +80,15 @@ pub(crate) async fn ask(app: &App, caller: &Caller, question: Question) -> Resul
     }
     let (conversation, new, permits) = match question.after {
         Some(run) => {
-            let (_, conversation, permit) =
-                runs::allowed(app, caller, "conversation:send_message", run).await?;
-            (conversation, false, vec![permit])
+            const ACTION: &str = "conversation:send_message";
+            let (_, conversation, permit) = runs::allowed(app, caller, ACTION, run).await?;
+            // The next answer may be of another agent than the one before.
+            let other = Resource::new("conversation", conversation.id).of_agent(question.agent.id);
+            let to_other = authority::require(app, caller, ACTION, other).await?;
+            (conversation, false, vec![permit, to_other])
         }
         None => {
-            let any = Resource::any("conversation");
+            let any = Resource::any("conversation").of_agent(question.agent.id);
             let create = authority::require(app, caller, "conversation:create", any).await?;
             let conversation = conversation_with(&question.agent, caller);
             let about = resource(conversation.id, Some(&conversation));

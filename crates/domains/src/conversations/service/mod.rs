@@ -163,6 +163,7 @@ pub(super) async fn list(
         tenant: caller.tenant,
         archived: query.archived.unwrap_or(false),
         agent,
+        without: authority::denied_agents(app, caller, "conversation:read", "conversation"),
         after,
         limit: i64::from(limit) + 1,
     };

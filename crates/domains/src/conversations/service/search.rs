@@ -37,8 +37,14 @@ pub(in super::super) async fn search(
         None | Some("") => i64::MAX,
         Some(cursor) => cursor.parse().map_err(|_| Error::BadCursor("cursor"))?,
     };
-    let limit_rows = i64::from(limit) + 1;
-    let mut hits = search::find(app.database.read(), caller.tenant, &words, before, limit_rows).await?;
+    let wanted = search::Wanted {
+        tenant: caller.tenant,
+        words: &words,
+        before,
+        limit: i64::from(limit) + 1,
+        without: &authority::denied_agents(app, caller, "conversation:search", "conversation"),
+    };
+    let mut hits = search::find(app.database.read(), &wanted).await?;
     let items_max = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = hits.len() > items_max;
     hits.truncate(items_max);

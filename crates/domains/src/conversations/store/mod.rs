@@ -88,6 +88,8 @@ pub(super) struct Shelf {
     pub tenant: TenantId,
     pub archived: bool,
     pub agent: Option<AgentId>,
+    /// Agents whose conversations are left out, as JSON.
+    pub without: String,
     /// When the last one seen was updated, and its id.
     pub after: Option<(i64, ConversationId)>,
     pub limit: i64,
@@ -101,9 +103,11 @@ pub(super) async fn page(connection: &impl Sql, shelf: &Shelf) -> Result<Vec<Con
         None => {
             let sql = select!(
                 "WHERE tenant_id = $1 AND archived = $2 AND deleted_at IS NULL AND (updated_at, id) < ($3, $4)
+                   AND agent_id NOT IN (SELECT value FROM json_each($6))
                  ORDER BY updated_at DESC, id DESC LIMIT $5"
             );
-            connection.all(sql, params![shelf.tenant, shelf.archived, at, id, shelf.limit]).await?
+            let without = shelf.without.as_str();
+            connection.all(sql, params![shelf.tenant, shelf.archived, at, id, shelf.limit, without]).await?
         }
         Some(agent) => {
             let sql = select!(

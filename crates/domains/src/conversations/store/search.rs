@@ -105,14 +105,19 @@ fn expression(tenant: TenantId, words: &[String]) -> String {
     )
 }
 
-/// Messages and titles of a tenant that have all these words, the newest first, in conversations that are not deleted.
-pub(in super::super) async fn find(
-    connection: &impl Sql,
-    tenant: TenantId,
-    words: &[String],
-    before: i64,
-    limit: i64,
-) -> Result<Vec<Hit>, Error> {
+/// What is searched for.
+pub(in super::super) struct Wanted<'a> {
+    pub tenant: TenantId,
+    pub words: &'a [String],
+    /// Documents with lower numbers.
+    pub before: i64,
+    pub limit: i64,
+    /// Agents whose conversations are left out, as JSON.
+    pub without: &'a str,
+}
+
+/// Messages and titles that have all these words, the newest first, in conversations that are not deleted.
+pub(in super::super) async fn find(connection: &impl Sql, wanted: &Wanted<'_>) -> Result<Vec<Hit>, Error> {
     let rows = connection
         .all(
             "SELECT documents.id, documents.conversation_id, documents.message_id, conversations.title,
@@ -123,8 +128,15 @@ pub(in super::super) async fn find(
              WHERE search_index MATCH $1 AND search_index.rowid < $2 AND documents.id = search_index.rowid
                AND conversations.id = documents.conversation_id AND conversations.tenant_id = $3
                AND conversations.deleted_at IS NULL
+               AND conversations.agent_id NOT IN (SELECT value FROM json_each($5))
              ORDER BY search_index.rowid DESC LIMIT $4",
-            params![expression(tenant, words), before, tenant, limit],
+            params![
+                expression(wanted.tenant, wanted.words),
+                wanted.before,
+                wanted.tenant,
+                wanted.limit,
+                wanted.without
+            ],
         )
         .await?;
     rows.iter().map(hit).collect()

@@ -121,7 +121,8 @@ async fn what_was_said_before_the_search_knew_beginnings_is_found_by_them() {
 
     let found = async |words: &[&str]| {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        let hits = search::find(database.read(), tenant, &words, i64::MAX, 10).await.unwrap();
+        let wanted = search::Wanted { tenant, words: &words, before: i64::MAX, limit: 10, without: "[]" };
+        let hits = search::find(database.read(), &wanted).await.unwrap();
         hits.into_iter().map(|hit| hit.message).collect::<Vec<_>>()
     };
     assert_eq!(found(&["from", "be"]).await, [Some(message)]);

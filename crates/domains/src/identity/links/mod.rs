@@ -34,7 +34,7 @@ use super::{
     totp, users,
     users::Kind,
 };
-use crate::{App, audit, permissions, tenants};
+use crate::{App, audit, authority, permissions, tenants};
 
 const RESET_MS: i64 = 60 * 60 * 1000;
 const OTHERS_MS: i64 = 72 * 60 * 60 * 1000;
@@ -121,6 +121,7 @@ pub(super) fn prepare(config: &Config, new: For) -> NewLink {
             user: new.user,
             roles: new.roles,
             created_by: new.created_by,
+            mailed: false,
             created_at: now,
             expires_at: now + lifetime_ms,
         },
@@ -182,7 +183,25 @@ async fn open(app: &App, token: &str) -> Result<store::Link, Error> {
         return Err(Error::LinkEnded);
     }
     let hash = hash_of(&app.config, token);
-    store::open(app.database.read(), &hash, unix_ms()).await?.ok_or(Error::LinkEnded)
+    let link = store::open(app.database.read(), &hash, unix_ms()).await?.ok_or(Error::LinkEnded)?;
+    if stands(app, &link).await? { Ok(link) } else { Err(Error::LinkEnded) }
+}
+
+/// Whether whoever made a link could still make it: it does not outlive their rights.
+async fn stands(app: &App, link: &store::Link) -> Result<bool, StoreError> {
+    let Some(maker) = link.created_by else { return Ok(true) };
+    let connection = app.database.read();
+    if !user_rows::is_member(connection, link.tenant, maker).await? {
+        return Ok(false);
+    }
+    let maker = users::by_their_rights(connection, link.tenant, maker).await?;
+    let (action, on) = match link.purpose {
+        Purpose::Invitation => ("user:create", "invitation"),
+        Purpose::Setup | Purpose::Reset => ("user:reset_password", "user"),
+    };
+    let brings = permissions::Rights { roles: link.roles.clone(), grants: Vec::new() };
+    Ok(authority::may(app, &maker, action, Resource::any(on)).await
+        && permissions::may_give(app, &maker, &brings))
 }
 
 /// What a link is for, to show before it is used.
@@ -247,6 +266,9 @@ async fn redeem(app: &App, given: Redeeming, client: &Client) -> Result<(Me, Hea
                         return Err(EXISTS);
                     }
                     users::join(tx, tenant, user, &link.roles).await?;
+                }
+                if link.mailed || link.created_by.is_none() {
+                    user_rows::set_proven(tx, user, unix_ms()).await?;
                 }
                 if let Some(name) = &name {
                     user_rows::set_name(tx, user, name).await?;

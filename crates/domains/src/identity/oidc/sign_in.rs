@@ -20,7 +20,9 @@ use crate::{
         authenticate::Client,
         events, sessions,
         sessions::How,
-        store::{oidc as store, users as user_rows},
+        store::{
+            keys as key_rows, links as link_rows, oidc as store, sessions as session_rows, users as user_rows,
+        },
         users,
     },
     permissions, tenants,
@@ -192,6 +194,9 @@ async fn first_time(
     let (user, action) = match user_rows::by_email(tx, &email).await? {
         // Somebody's second factor is not passed by because an address is the same.
         Some(known) if link_by_email && known.kind == users::Kind::Person && !known.totp => {
+            if known.may_be_anothers() {
+                shut_out(tx, known.id, now).await?;
+            }
             (known.id, events::PROVIDER_LINKED)
         }
         Some(known) => return Ok(Err(known.id)),
@@ -202,11 +207,21 @@ async fn first_time(
             (user, events::USER_MADE)
         }
     };
+    user_rows::set_proven(tx, user, now).await?;
     store::insert(tx, issuer, &person.subject, user, now).await?;
     users::join(tx, tenant, user, &[]).await?;
     let details = json!({ "issuer": issuer, "subject": person.subject });
     note(tx, tenant, user, action, "oidc", details).await?;
     Ok(Ok(user))
+}
+
+/// Takes an account from whoever has it: they never showed that the address is theirs, and its owner has come.
+async fn shut_out(tx: &Tx, user: UserId, now: i64) -> Result<(), Error> {
+    user_rows::delete_password(tx, user).await?;
+    session_rows::delete_of_user(tx, user).await?;
+    link_rows::delete_of_user(tx, user).await?;
+    key_rows::revoke_everywhere(tx, user, now).await?;
+    Ok(())
 }
 
 async fn note(

@@ -166,3 +166,9 @@ pub(in crate::identity) async fn revoke_all_of(
         "UPDATE api_keys SET revoked_at = $1 WHERE tenant_id = $2 AND user_id = $3 AND revoked_at IS NULL";
     tx.run(sql, params![now, tenant, user]).await
 }
+
+/// Revokes all keys of a user, in every tenant.
+pub(in crate::identity) async fn revoke_everywhere(tx: &Tx, user: UserId, now: i64) -> Result<u64, Error> {
+    let sql = "UPDATE api_keys SET revoked_at = $1 WHERE user_id = $2 AND revoked_at IS NULL";
+    tx.run(sql, params![now, user]).await
+}

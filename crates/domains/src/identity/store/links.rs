@@ -19,6 +19,8 @@ pub(in crate::identity) struct Link {
     pub roles: Vec<String>,
     /// Absent where an operator made it, or nobody.
     pub created_by: Option<UserId>,
+    /// It went to the address, and was shown to nobody else.
+    pub mailed: bool,
     pub created_at: i64,
     pub expires_at: i64,
 }
@@ -32,6 +34,7 @@ fn link(row: &Row) -> Result<Link, Error> {
         user: row.parse_opt("user_id")?,
         roles: row.json("roles")?,
         created_by: row.parse_opt("created_by")?,
+        mailed: row.int("mailed")? != 0,
         created_at: row.int("created_at")?,
         expires_at: row.int("expires_at")?,
     })
@@ -42,8 +45,8 @@ pub(in crate::identity) async fn insert(tx: &Tx, link: &Link, hash: &str) -> Res
     tx.run("DELETE FROM links WHERE expires_at <= $1", params![link.created_at]).await?;
     let roles = serde_json::to_string(&link.roles).map_err(|error| Error::Corrupt(error.to_string()))?;
     tx.run(
-        "INSERT INTO links (id, hash, purpose, email, tenant_id, user_id, roles, created_by, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "INSERT INTO links (id, hash, purpose, email, tenant_id, user_id, roles, created_by, mailed, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         params![
             link.id,
             hash,
@@ -53,6 +56,7 @@ pub(in crate::identity) async fn insert(tx: &Tx, link: &Link, hash: &str) -> Res
             link.user.map(String::from),
             roles,
             link.created_by.map(String::from),
+            i64::from(link.mailed),
             link.created_at,
             link.expires_at,
         ],
@@ -69,7 +73,7 @@ pub(in crate::identity) async fn open(
 ) -> Result<Option<Link>, Error> {
     let row = connection
         .one(
-            "SELECT id, purpose, email, tenant_id, user_id, roles, created_by, created_at, expires_at FROM links
+            "SELECT id, purpose, email, tenant_id, user_id, roles, created_by, mailed, created_at, expires_at FROM links
              WHERE hash = $1 AND used_at IS NULL AND expires_at > $2",
             params![hash, now],
         )
@@ -89,11 +93,27 @@ pub(in crate::identity) async fn delete_of_user(tx: &Tx, user: UserId) -> Result
     Ok(())
 }
 
-/// Whether a link to another password was made for a user since then.
+/// Whether a link to a password was made for a user since then because somebody had forgotten theirs.
 pub(in crate::identity) async fn made_since(tx: &Tx, user: UserId, since: i64) -> Result<bool, Error> {
-    let sql =
-        "SELECT 1 AS one FROM links WHERE user_id = $1 AND purpose = 'reset' AND created_at > $2 LIMIT 1";
+    let sql = "SELECT 1 AS one FROM links WHERE user_id = $1 AND created_by IS NULL AND mailed = 1 AND created_at > $2 LIMIT 1";
     Ok(tx.one(sql, params![user, since]).await?.is_some())
+}
+
+/// Notes that a link went to its address.
+pub(in crate::identity) async fn set_mailed(tx: &Tx, id: LinkId) -> Result<(), Error> {
+    tx.run("UPDATE links SET mailed = 1 WHERE id = $1", params![id]).await?;
+    Ok(())
+}
+
+/// Takes away the unused links that a user has made in one tenant.
+pub(in crate::identity) async fn delete_made_by(
+    tx: &Tx,
+    user: UserId,
+    tenant: TenantId,
+) -> Result<(), Error> {
+    let sql = "DELETE FROM links WHERE created_by = $1 AND tenant_id = $2 AND used_at IS NULL";
+    tx.run(sql, params![user, tenant]).await?;
+    Ok(())
 }
 
 /// Takes away a user's unused links into one tenant.
@@ -117,7 +137,7 @@ pub(in crate::identity) async fn invitations(
     let after = page.after.clone().unwrap_or_default();
     let rows = connection
         .all(
-            "SELECT id, purpose, email, tenant_id, user_id, roles, created_by, created_at, expires_at FROM links
+            "SELECT id, purpose, email, tenant_id, user_id, roles, created_by, mailed, created_at, expires_at FROM links
              WHERE tenant_id = $1 AND id > $2 AND purpose = 'invitation' AND used_at IS NULL AND expires_at > $3
              ORDER BY id LIMIT $4",
             params![tenant, after, now, page.rows_wanted()],

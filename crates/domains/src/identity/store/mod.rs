@@ -136,4 +136,13 @@ pub(super) const MIGRATIONS: &[Migration] = &[
             "CREATE INDEX sessions_provider_session ON sessions (provider_issuer, provider_session)",
         ],
     },
+    Migration {
+        name: "identity_0004_proven_addresses",
+        statements: &[
+            // When it became known that the address is the user's; until then it is only what somebody said.
+            "ALTER TABLE users ADD COLUMN email_proven_at BIGINT",
+            "UPDATE users SET email_proven_at = created_at WHERE id IN (SELECT user_id FROM external_identities)",
+            "ALTER TABLE links ADD COLUMN mailed BIGINT NOT NULL DEFAULT 0",
+        ],
+    },
 ];

@@ -16,10 +16,19 @@ pub(in crate::identity) struct User {
     pub name: String,
     pub kind: Kind,
     pub password_hash: Option<SecretString>,
+    /// Whether it is known that the address is theirs: a letter to it, an operator or the identity provider has shown it.
+    pub proven: bool,
     /// Where they were last.
     pub last_tenant: Option<TenantId>,
     /// Whether a TOTP device was confirmed.
     pub totp: bool,
+}
+
+impl User {
+    /// Whether somebody else may hold its password: whoever may invite an address can choose the password of a new account.
+    pub(in crate::identity) fn may_be_anothers(&self) -> bool {
+        self.password_hash.is_some() && !self.proven
+    }
 }
 
 fn user(row: &Row) -> Result<User, Error> {
@@ -29,6 +38,7 @@ fn user(row: &Row) -> Result<User, Error> {
         name: row.text("name")?,
         kind: row.parse("kind")?,
         password_hash: row.text_opt("password_hash")?.map(SecretString::from),
+        proven: row.int_opt("email_proven_at")?.is_some(),
         last_tenant: row.parse_opt("last_tenant_id")?,
         totp: row.int_opt("confirmed_at")?.is_some(),
     })
@@ -37,7 +47,7 @@ fn user(row: &Row) -> Result<User, Error> {
 pub(in crate::identity) async fn by_email(connection: &impl Sql, email: &str) -> Result<Option<User>, Error> {
     let row = connection
         .one(
-            "SELECT u.id, u.email, u.name, u.kind, u.password_hash, u.last_tenant_id, t.confirmed_at
+            "SELECT u.id, u.email, u.name, u.kind, u.password_hash, u.email_proven_at, u.last_tenant_id, t.confirmed_at
              FROM users u LEFT JOIN totp_devices t ON t.user_id = u.id WHERE u.email = $1",
             params![email],
         )
@@ -48,7 +58,7 @@ pub(in crate::identity) async fn by_email(connection: &impl Sql, email: &str) ->
 pub(in crate::identity) async fn by_id(connection: &impl Sql, id: UserId) -> Result<Option<User>, Error> {
     let row = connection
         .one(
-            "SELECT u.id, u.email, u.name, u.kind, u.password_hash, u.last_tenant_id, t.confirmed_at
+            "SELECT u.id, u.email, u.name, u.kind, u.password_hash, u.email_proven_at, u.last_tenant_id, t.confirmed_at
              FROM users u LEFT JOIN totp_devices t ON t.user_id = u.id WHERE u.id = $1",
             params![id],
         )
@@ -80,6 +90,18 @@ pub(in crate::identity) async fn set_name(tx: &Tx, id: UserId, name: &str) -> Re
 
 pub(in crate::identity) async fn set_password(tx: &Tx, id: UserId, hash: &str) -> Result<(), Error> {
     tx.run("UPDATE users SET password_hash = $1 WHERE id = $2", params![hash, id]).await?;
+    Ok(())
+}
+
+/// Notes that the address is known to be the user's.
+pub(in crate::identity) async fn set_proven(tx: &Tx, id: UserId, now: i64) -> Result<(), Error> {
+    let sql = "UPDATE users SET email_proven_at = COALESCE(email_proven_at, $1) WHERE id = $2";
+    tx.run(sql, params![now, id]).await?;
+    Ok(())
+}
+
+pub(in crate::identity) async fn delete_password(tx: &Tx, id: UserId) -> Result<(), Error> {
+    tx.run("UPDATE users SET password_hash = NULL WHERE id = $1", params![id]).await?;
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! The users of a tenant, for its administrators: who is there, and what can be done about them.
 //!
 //! An account belongs to its person, not to a tenant. What would put it into other hands (a link to a password, the end of
-//! its authenticator) is done by an administrator of the one tenant that it belongs to, or by the platform's.
+//! its authenticator) is done by an administrator of the one tenant that it belongs to, who could give all that the
+//! person holds there, or by the platform's.
 
 use contracts::{Caller, UserId, policy::Resource};
 use platform::{
@@ -105,6 +106,7 @@ pub(super) async fn remove(app: &App, caller: &Caller, id: UserId) -> Result<(),
                 key_rows::revoke_all_of(tx, tenant, id, unix_ms()).await?;
                 session_rows::delete_in_tenant(tx, id, tenant).await?;
                 link_rows::delete_in_tenant(tx, id, tenant).await?;
+                link_rows::delete_made_by(tx, id, tenant).await?;
                 Ok(audit::add(tx, &entry).await?)
             })
         })
@@ -115,9 +117,13 @@ pub(super) async fn remove(app: &App, caller: &Caller, id: UserId) -> Result<(),
 
 /// Whether the caller may put an account into other hands.
 async fn may_hand_over(app: &App, caller: &Caller, user: &store::User) -> Result<(), Error> {
-    let tenants = store::tenants_of(app.database.read(), user.id).await?;
+    let connection = app.database.read();
+    let tenants = store::tenants_of(connection, user.id).await?;
     let elsewhere = tenants.iter().any(|tenant| *tenant != caller.tenant);
-    if elsewhere || permissions::is_platforms(app.database.read(), user.id).await? {
+    let rights = permissions::rights_of(connection, caller.tenant, user.id).await?;
+    // Else who may help others with their passwords could become any of them.
+    let beyond = !permissions::may_give(app, caller, &rights);
+    if elsewhere || beyond || permissions::is_platforms(connection, user.id).await? {
         authority::require(app, caller, "tenant:manage_users", Resource::new("user", user.id)).await?;
     }
     Ok(())

@@ -5,7 +5,7 @@ mod directory;
 
 use std::str::FromStr;
 
-use contracts::{TenantId, UserId};
+use contracts::{Caller, TenantId, UserId};
 use platform::{
     database::{Database, Error as StoreError, Sql, Tx},
     durable::unix_ms,
@@ -14,7 +14,7 @@ use platform::{
 pub(super) use api::routes;
 pub(super) use directory::not_given;
 
-use super::{Error, store::users as store};
+use super::{Error, events, store::users as store};
 use crate::{App, models, permissions, tenants};
 
 const EMAIL_CHARS_MAX: usize = 254;
@@ -68,6 +68,16 @@ pub(super) async fn member(app: &App, tenant: TenantId, user: UserId) -> Result<
     store::by_id(app.database.read(), user).await?.ok_or(Error::NotFound)
 }
 
+/// Somebody with all that they may do by now, whatever their credential.
+pub(super) async fn by_their_rights(
+    connection: &impl Sql,
+    tenant: TenantId,
+    user: UserId,
+) -> Result<Caller, StoreError> {
+    let permissions::Rights { roles, grants } = permissions::rights_of(connection, tenant, user).await?;
+    Ok(Caller { roles, grants, scopes: vec!["*".to_owned()], ..events::at_the_door(tenant, user) })
+}
+
 /// Finds or makes a person and their membership, with the given roles.
 pub async fn ensure_user(
     database: &Database,
@@ -95,10 +105,18 @@ pub async fn ensure_user(
     Ok(user)
 }
 
-/// Finds or makes a person, a member of nothing yet.
+/// Finds or makes a person, a member of nothing yet. Not one of whom it is unknown whether the address is theirs: whoever
+/// could invite the address may hold that account's password.
 pub(crate) async fn ensure_person(database: &Database, email: &str) -> Result<UserId, Error> {
     let email = checked_email(email)?;
     if let Some(known) = store::by_email(database.read(), &email).await? {
+        if known.may_be_anothers() {
+            return Err(Error::Conflict(
+                "address_not_proven",
+                "There is an account with this address, and it is not known that the address is theirs: let them use a \
+                 link that was mailed to them, or that `soma admin link` made.",
+            ));
+        }
         return Ok(known.id);
     }
     let user = UserId::new();
