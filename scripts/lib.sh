@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # those who source this use what is set here
-# Functions that `quickstart`, `test` and `bench/run` share. To be sourced by bash, from the checkout's root.
+# Functions that `quickstart`, `test` and the scripts beside this one share. To be sourced by bash, from the checkout's root.
 #
 # Everything that is installed or built goes below $SOMA_CACHE, outside the checkout, so that a second run is quick.
 # Messages go to stderr: stdout belongs to whoever asked a question.

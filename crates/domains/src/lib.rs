@@ -1,5 +1,5 @@
-//! The domains: one folder each, with the same file names in all. `api` parses and answers, `service` decides,
-//! `store` holds the SQL.
+//! The domains: one folder each. Where a domain has them, `api` parses and answers, `service` decides, `store` holds the
+//! SQL; a large one has a folder for each topic instead.
 //!
 //! A domain uses another's service, never its store. A new domain is mounted by one line in [`domains!`].
 

@@ -167,7 +167,7 @@ fn document() -> OpenApi {
         .title("SomaAgent01")
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(
-            "A self-hosted platform for AI agents. Errors are application/problem+json (RFC 9457).",
+            "A self-hosted platform for AI agents. Errors are application/problem+json (RFC 9457); under /v1 they have OpenAI's shape.",
         ))
         .build();
     let mut openapi = OpenApiBuilder::new()

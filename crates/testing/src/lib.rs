@@ -1,4 +1,4 @@
-//! Stand-ins for the world outside, for tests, benchmarks and `soma demo`: a model server that follows a script, an
+//! Stand-ins for the world outside, for tests and benchmarks: a model server that follows a script, an
 //! identity provider that signs whatever a test wants, a mail server, a collector of traces, and a ledger of effects that counts what
 //! really happened.
 //!

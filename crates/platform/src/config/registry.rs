@@ -59,12 +59,12 @@ pub const SETTINGS: &[Setting] = &[
     required(
         "SECRET_KEY",
         Kind::Key,
-        "Keys the hashes of API keys. At least 32 bytes; `soma keygen` prints one.",
+        "Keys the hashes of API keys, sessions, links and backup codes. At least 32 bytes; `soma keygen` prints one.",
     ),
     required(
         "SA01_CRYPTO_FERNET_KEY",
         Kind::Key,
-        "Fernet keys for what a tenant stores, comma-separated: the first encrypts, all decrypt.",
+        "Fernet keys for secrets of authenticators and of single sign-on, comma-separated: the first encrypts, all decrypt.",
     ),
     required("SA01_DB_DSN", Kind::Engine, "The database: `sqlite://PATH`."),
     required("SA01_REDIS_URL", Kind::Engine, "Cache and live streams: `embedded:`."),
@@ -320,8 +320,8 @@ pub const SETTINGS: &[Setting] = &[
         "SA01_URL",
         Kind::Address,
         Some("http://127.0.0.1:8080"),
-        "The server that `soma chat` talks to.",
+        "The server that `soma chat` and `soma approvals` talk to.",
     ),
-    optional("SA01_API_KEY", Kind::Key, None, "The API key of `soma chat`."),
+    optional("SA01_API_KEY", Kind::Key, None, "The API key of `soma chat` and `soma approvals`."),
     optional("VAULT_ADDR", Kind::Address, None, "Secrets from Vault or OpenBao; not in this version."),
 ];

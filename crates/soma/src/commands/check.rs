@@ -1,4 +1,4 @@
-//! `soma check`: the audit's findings, a line each, as they stand in this install.
+//! `soma check`: the common faults of an install, a line each, as they stand in this one.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::ExitCode};
 

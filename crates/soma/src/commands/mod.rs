@@ -70,7 +70,7 @@ pub enum Command {
     Audit(audit::Audit),
     /// Print new keys as dotenv lines.
     Keygen,
-    /// Say for each finding of the audit whether this install is free of it.
+    /// Say for each of the common faults of such an install whether this one is free of it.
     Check(check::Arguments),
     /// Print what a shell needs to complete commands and options.
     Completions(completions::Arguments),
