@@ -11,7 +11,7 @@ use contracts::{
 };
 use futures::StreamExt;
 use platform::{
-    durable::{Attempt, Begun, Completed, Effect, Options, Step, StepError, unix_ms},
+    durable::{Attempt, Begun, Completed, Effect, Options, Step, StepError},
     faults,
 };
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::{
     api::Agent,
-    context,
+    bounds, context,
     form::Form,
     spans,
     store::{self, ToolCall},
@@ -32,7 +32,7 @@ use crate::{
         self,
         journal::{self, NewMessage, Run, RunState},
     },
-    models::{self, Charge, OverBudget, Price},
+    models::{self, Charge, Price},
 };
 
 /// How long a piece of an answer waits for the next before both are committed.
@@ -69,7 +69,7 @@ impl Step for CallModel {
             Ok(answer) => spans::heard(
                 &mut span,
                 call.usage(&app, answer),
-                spans::finish_reason(answer.stopped, answer.cut, answer.tools.is_empty()),
+                spans::finish_reason(answer.stopped.is_some(), answer.cut, answer.tools.is_empty()),
             ),
             Err(failure) => span.fail(spans::code_of(&failure.error)),
         }
@@ -113,10 +113,18 @@ struct Answer {
     /// Text that is not committed as a delta yet.
     unsent: String,
     deltas: u64,
-    stopped: bool,
+    stopped: Option<Stop>,
     /// The model reached its limit of tokens.
     cut: bool,
     complete: bool,
+}
+
+/// Why the model was not heard to its end.
+#[derive(Clone, Copy)]
+enum Stop {
+    Cancelled,
+    /// The turn's time is over.
+    Late,
 }
 
 struct Failure {
@@ -132,7 +140,7 @@ impl Call {
         let agent = agents::get(app.database.read(), run.tenant, run.agent)
             .await?
             .ok_or_else(|| StepError::failed("no_agent", "The agent is gone."))?;
-        check_bounds(&run, &agent, number)?;
+        bounds::check(&run, &agent, number)?;
         let model = app.model.as_ref();
         let profile = model.profile();
         let brief = journal::brief_of(app.database.read(), run.id).await?;
@@ -215,7 +223,7 @@ impl Call {
                     }
                     match models::reserve(tx, charge, reserved).await? {
                         Ok(()) => Ok(()),
-                        Err(over) => Err(over_budget(over)),
+                        Err(over) => Err(bounds::over_budget(over)),
                     }
                 })
             })
@@ -232,12 +240,18 @@ impl Call {
         let mut answer = Answer::default();
         let mut stream = app.model.chat(self.request.clone());
         let cancelled = attempt.cancelled();
+        let late = tokio::time::sleep(bounds::time_left(&self.run));
+        tokio::pin!(late);
         let mut send_at: Option<Instant> = None;
         loop {
             let event = tokio::select! {
                 biased;
                 () = cancelled.cancelled() => {
-                    answer.stopped = true;
+                    answer.stopped = Some(Stop::Cancelled);
+                    break;
+                }
+                () = &mut late => {
+                    answer.stopped = Some(Stop::Late);
                     break;
                 }
                 event = stream.next() => event,
@@ -321,13 +335,12 @@ impl Call {
         let asked = self.calls_of_the_asker(&mut answer);
         answer.tools.truncate(TOOL_CALLS_MAX);
         let calls: Vec<ToolCall> =
-            if answer.stopped || asked { Vec::new() } else { self.tool_calls(&answer) };
-        let reply = if answer.stopped {
-            Reply::Stopped
-        } else if calls.is_empty() {
-            Reply::Answered
-        } else {
-            Reply::Tools(calls.iter().map(|call| call.id).collect())
+            if answer.stopped.is_some() || asked { Vec::new() } else { self.tool_calls(&answer) };
+        let reply = match answer.stopped {
+            Some(Stop::Cancelled) => Reply::Stopped,
+            Some(Stop::Late) => Reply::Late,
+            None if calls.is_empty() => Reply::Answered,
+            None => Reply::Tools(calls.iter().map(|call| call.id).collect()),
         };
         let delta = (!answer.unsent.is_empty()).then(|| self.delta_frame(&mut answer));
         let mut done = json!({
@@ -349,7 +362,7 @@ impl Call {
             run: self.run.id,
             role: Role::Assistant,
             content: answer.text,
-            tool_calls: if answer.stopped { Vec::new() } else { answer.tools },
+            tool_calls: if answer.stopped.is_some() { Vec::new() } else { answer.tools },
             tool_call_id: None,
         };
         let (run, charge, cut) = (self.run.id, self.charge, self.context_cut);
@@ -392,7 +405,7 @@ impl Call {
     /// calls of the same answer are not made.
     fn calls_of_the_asker(&self, answer: &mut Answer) -> bool {
         let theirs = |call: &ToolRequest| self.functions.contains(&call.name);
-        if answer.stopped || !answer.tools.iter().any(theirs) {
+        if answer.stopped.is_some() || !answer.tools.iter().any(theirs) {
             return false;
         }
         answer.tools.retain(theirs);
@@ -416,7 +429,11 @@ impl Call {
 
     /// What is wrong with the form of an answer. One that calls tools, or was stopped, has none yet.
     fn fault(&self, answer: &Answer) -> Option<String> {
-        if answer.stopped || !answer.tools.is_empty() { None } else { self.form.fault(&answer.text) }
+        if answer.stopped.is_some() || !answer.tools.is_empty() {
+            None
+        } else {
+            self.form.fault(&answer.text)
+        }
     }
 
     /// Settles a call whose answer has not the form that was asked for; another try may have it.
@@ -469,27 +486,4 @@ async fn wait_until(at: Option<Instant>) {
     if let Some(at) = at {
         tokio::time::sleep_until(at).await;
     }
-}
-
-fn check_bounds(run: &Run, agent: &Agent, number: u32) -> Result<(), StepError> {
-    if unix_ms() > run.deadline {
-        let message = format!("The turn took longer than its {} s.", agent.limits.wall_clock_s);
-        return Err(StepError::failed("deadline_exceeded", message));
-    }
-    if number >= agent.limits.steps_max {
-        let message = format!("The turn needs more than its {} model calls.", agent.limits.steps_max);
-        return Err(StepError::failed("steps_exceeded", message));
-    }
-    Ok(())
-}
-
-fn over_budget(over: OverBudget) -> StepError {
-    let whose = match over {
-        OverBudget::Run => "The turn's own cost limit",
-        OverBudget::TenantOrUser => "The tenant's or the user's budget",
-    };
-    StepError::failed(
-        "budget_exceeded",
-        format!("{whose} has no room for this call. An administrator can raise it."),
-    )
 }

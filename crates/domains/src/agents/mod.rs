@@ -1,9 +1,10 @@
 //! Agents: who answers, with which prompt, tools and bounds; and the turn, the workflow that answers a message.
 //!
 //! `turn` is the workflow; `call_model`, `run_tool` and `finish` are its steps; `context` decides what a model is
-//! shown. Only ids travel between them.
+//! shown, `bounds` what a turn may take. Only ids travel between them.
 
 mod api;
+mod bounds;
 mod call_model;
 mod context;
 mod engine;
@@ -19,6 +20,7 @@ mod tests;
 mod turn;
 
 pub(crate) use api::Agent;
+pub(crate) use bounds::OVERTIME_MAX;
 pub use call_model::CallModel;
 pub use engine::EmbeddedTurns;
 pub use finish::Finish;

@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Longer than any tool's own bound, so that the tool's comes first.
-const STEP_TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 
 const UNKNOWN: &str = "The program was stopped while this call was under way. Whether it took effect is not known, \
                        and it was not made again. Find out what happened before you repeat it.";

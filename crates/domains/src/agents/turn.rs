@@ -24,6 +24,8 @@ pub enum Reply {
     Tools(Vec<ToolCallId>),
     /// The run was cancelled while the model spoke.
     Stopped,
+    /// The turn's time ended while the model spoke.
+    Late,
 }
 
 /// Answers one message. The run is in a final state when this returns `Ok`.
@@ -42,6 +44,8 @@ async fn converse<C: Durable<Worker = App>>(context: &C) -> Result<(), StepError
         match context.step(CallModel { number }).await? {
             Reply::Answered => return Ok(()),
             Reply::Stopped => return Err(StepError::Cancelled),
+            // The next call is refused for it.
+            Reply::Late => {}
             Reply::Tools(calls) => {
                 for call in calls {
                     let asked = context.step(RunTool { call, approval: None }).await?;

@@ -5,7 +5,10 @@
 use std::{sync::Arc, time::Duration};
 
 use contracts::{ConversationId, RunId};
-use platform::{database::Error, durable::unix_ms};
+use platform::{
+    database::Error,
+    durable::{self, unix_ms},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -18,8 +21,9 @@ use crate::{App, agents};
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
 /// A run is started by whoever stored it; the sweep takes only those that were left for this long.
 const LEFT_MS: i64 = 5_000;
-/// How far past its deadline a run may be before it is taken for lost: its last step may still be ending.
-const LOST_MS: i64 = 120_000;
+/// How far past its deadline a run may be before it is taken for lost: its last step may still be ending, and then
+/// needs the database once more.
+const LOST_AFTER: Duration = agents::OVERTIME_MAX.saturating_add(Duration::from_secs(60));
 
 /// Asks the engine to work on a run. Where it can't, the sweep asks again.
 pub(super) async fn start(app: &App, run: RunId) {
@@ -88,13 +92,15 @@ pub async fn sweep(app: Arc<App>, stop: CancellationToken) {
 }
 
 async fn pick_up(app: &App, started_before: i64) -> Result<(), Error> {
-    let now = unix_ms();
+    let lost = unix_ms().saturating_sub_unsigned(u64::try_from(LOST_AFTER.as_millis()).unwrap_or(u64::MAX));
     for run in store::runs::at_work(app.database.read()).await? {
         // A run that waits for a person is at work for the engine, and its time stands still.
         let waits = run.state == RunState::Waiting;
-        if !waits && now > run.deadline.saturating_add(LOST_MS) {
+        if !waits && run.deadline < lost {
             fail_lost(app, run.id, "lost", "The run was still at work long after its time and was given up.")
                 .await;
+            // Wherever it still is, it ends.
+            cancel(app, run.id).await;
             continue;
         }
         if run.started_at.is_none_or(|at| at < started_before) {
@@ -115,7 +121,7 @@ async fn pick_up(app: &App, started_before: i64) -> Result<(), Error> {
 }
 
 /// Ends a run whose turn ended without doing so. Its open reservations settle in full, and a call that was cut off is
-/// closed as one of a cancelled run.
+/// closed as one of a cancelled run; an attempt that is still under way somewhere changes nothing any more.
 pub(crate) async fn fail_lost(app: &App, run: RunId, code: &str, message: &str) {
     let (code, message) = (code.to_owned(), message.to_owned());
     let toolbox = app.tools.get().await.ok();
@@ -124,6 +130,7 @@ pub(crate) async fn fail_lost(app: &App, run: RunId, code: &str, message: &str) 
         .write(move |tx| {
             Box::pin(async move {
                 let Some(found) = journal::find_run(tx, run).await? else { return Ok(None) };
+                durable::close_open(tx, run, unix_ms()).await?;
                 agents::settle(tx, toolbox.as_deref(), &found).await?;
                 journal::finish(tx, run, RunState::Failed, Some((&code, &message))).await?;
                 Ok::<_, Error>(Some(found.conversation))

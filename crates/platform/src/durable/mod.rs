@@ -27,7 +27,7 @@ pub use embedded::{Context, Engine, Worker};
 pub use lease::{Lease, LeaseError};
 pub use ledger::{Begun, Ledger, StepRecord};
 pub use simulator::{Crash, Plan, Report as SimulatorReport, simulate};
-pub use store::{MIGRATIONS, signal};
+pub use store::{MIGRATIONS, close_open, signal};
 
 use crate::database;
 

@@ -185,6 +185,15 @@ pub(super) async fn signalled(connection: &impl Sql, run: RunId, name: &str) -> 
     Ok(connection.one(sql, params![run, name]).await?.is_some())
 }
 
+/// Closes what a run has open that is given up, as part of the change that ends it: whoever still works on it finds
+/// itself overtaken.
+pub async fn close_open(tx: &Tx, run: RunId, now: i64) -> Result<(), Error> {
+    let sql = "UPDATE steps SET state = 'cancelled', result = 'null', finished_at = $2
+               WHERE run_id = $1 AND state = 'started'";
+    tx.run(sql, params![run.to_string(), now]).await?;
+    Ok(())
+}
+
 /// Whether the attempt still owns the step.
 pub(super) async fn owns(tx: &Tx, key: &Key, attempt: i64) -> Result<bool, Error> {
     let row = one(tx, key.run, key.ordinal).await?;

@@ -1,5 +1,8 @@
 //! What a turn may take: money, steps, tokens, time, context. Each bound is a hard stop that says what it was.
 
+use std::time::Duration;
+
+use platform::database::Sql;
 use serde_json::{Value, json};
 
 use crate::harness::{Api, Server, Turn};
@@ -117,6 +120,58 @@ async fn a_turn_past_its_time_makes_no_further_call() {
 
     assert_eq!(turn.failure(), "deadline_exceeded");
     assert_eq!(server.model.counts().requests, 1);
+}
+
+#[tokio::test]
+async fn a_model_that_speaks_past_the_turns_time_is_cut_off_and_what_it_said_stays() {
+    let server = Server::start().await;
+    let api = server.api();
+    let conversation = agent_with(&api, "hasty", json!({ "wall_clock_s": 1 })).await;
+    let text = "[[slow 200 a b c d e f g h i j k l m n o p q r s t u v w x y z]]";
+
+    let turn = api.turn(&conversation, text).await;
+
+    assert_eq!(turn.failure(), "deadline_exceeded");
+    assert_eq!(server.model.counts().requests, 1);
+    let (role, said) = api.transcript(&conversation).await.pop().unwrap();
+    assert_eq!(role, "assistant");
+    assert!(said.starts_with("a b c") && !said.contains('z'), "{said}");
+    assert_ne!(turn.run["usage"]["output_tokens"], 0);
+}
+
+#[tokio::test]
+async fn a_run_that_is_given_up_leaves_no_step_open_and_nothing_of_it_comes_after() {
+    let server = Server::start().await;
+    let api = server.api();
+    let conversation = agent_with(&api, "lost", json!({})).await;
+    let run = api.say(&conversation, "[[hold the first words are heard and the last ones never]]").await;
+    api.stream(&run, 0).await.read_to("chat.delta").await;
+    // Its time is made to have ended long ago; the step that listens knows nothing of it.
+    let database = server.database().await;
+    let id = run.clone();
+    database
+        .write(move |tx| {
+            Box::pin(async move {
+                tx.run("UPDATE runs SET deadline = 1 WHERE id = $1", platform::params![id]).await
+            })
+        })
+        .await
+        .map(|changed: u64| assert_eq!(changed, 1))
+        .map_err(|error: platform::database::Error| error.to_string())
+        .unwrap();
+
+    let turn = api.end_of(&run).await;
+
+    assert_eq!(turn.failure(), "lost");
+    let steps = api.get(&format!("/api/v2/runs/{run}/steps")).await.expect(200);
+    assert_eq!(steps["items"][0]["state"], "cancelled");
+    server.model.wait_for(Duration::from_secs(10), |counts| counts.in_flight == 0).await;
+    let events = api.events(&run, 0).await.len();
+    assert_eq!(api.turn(&conversation, "[[say and on]]").await.answer(), "and on");
+    assert_eq!(api.events(&run, 0).await.len(), events);
+    for budget in api.get("/api/v2/budgets").await.expect(200).as_array().unwrap() {
+        assert_eq!(budget["reserved_micros"], 0);
+    }
 }
 
 #[tokio::test]
