@@ -6,6 +6,8 @@
 mod app;
 mod authority;
 mod router;
+#[cfg(test)]
+mod tests;
 
 pub mod agents;
 pub mod approvals;

@@ -16,4 +16,5 @@ pub mod limiter;
 pub mod mail;
 pub mod policy;
 pub mod secrets;
+pub mod task;
 pub mod telemetry;

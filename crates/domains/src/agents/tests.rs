@@ -1,97 +1,25 @@
 //! The real turn in the simulator: crashed at every moment of every step, singly and in pairs, it still answers once.
 
-use std::{collections::HashMap, sync::Arc};
-
-use contracts::{Caller, Credential, RunId, SessionId};
-use platform::{
-    config::{Config, Fixed},
-    durable::{Crash, Plan, simulate},
-    egress::Egress,
-    idempotency::{Guard, IdempotencyKey},
-};
-use testing::{Script, ScriptedModel};
+use contracts::RunId;
+use platform::durable::{Crash, Plan, simulate};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    App, Parts, agents,
+    agents,
     conversations::{
         self,
         journal::{self, RunState},
     },
-    identity,
-    models::OpenAiModel,
-    permissions, tenants,
+    tests::World,
 };
 
 /// Two tools, then the answer: five steps.
 const MESSAGE: &str = r#"[[tool file_write {"path":"a.txt","content":"seven"}]] [[tool file_read {"path":"a.txt"}]] [[say it says {result}]]"#;
 const STEPS: u32 = 5;
 
-struct World {
-    app: Arc<App>,
-    caller: Caller,
-    model: ScriptedModel,
-    _folder: tempfile::TempDir,
-}
-
 impl World {
-    async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let model = ScriptedModel::with_script(Script::by_directive());
-        let (secret, fernet) = platform::secrets::generate();
-        let text = |secret: &secrecy::SecretString| secrecy::ExposeSecret::expose_secret(secret).to_owned();
-        let mut settings: HashMap<String, String> = [
-            ("SECRET_KEY", text(&secret)),
-            ("SA01_CRYPTO_FERNET_KEY", text(&fernet)),
-            ("SA01_DB_DSN", format!("sqlite://{}/soma.db", folder.path().display())),
-            ("SA01_DATA_DIR", folder.path().display().to_string()),
-            ("SA01_MODEL_URL", model.base_url()),
-            ("SA01_MODEL_INPUT_PRICE", "1".into()),
-            ("SA01_MODEL_OUTPUT_PRICE", "2".into()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into();
-        for name in ["SA01_REDIS_URL", "SA01_KAFKA_BOOTSTRAP_SERVERS", "SA01_TEMPORAL_HOST", "SA01_OPA_URL"] {
-            settings.insert(name.to_owned(), "embedded:".to_owned());
-        }
-        let config = Config::load(&Fixed(settings)).unwrap();
-        let database = crate::open_database(&config).await.unwrap();
-        platform::database::migrate::<crate::Migrator>(&database).await.unwrap();
-        let tenant = tenants::ensure_default(&database).await.unwrap();
-        agents::ensure_default(&database, tenant).await.unwrap();
-        let user = identity::create_admin(&database, "ada@example.org").await.unwrap();
-        let rights = permissions::rights_of(database.read(), tenant, user).await.unwrap();
-        let base = model.base_url().parse().unwrap();
-        let client = OpenAiModel::new(&config.model, &base, &Egress::new(config.egress.clone())).unwrap();
-        let sandbox =
-            Box::pin(async { Err(sandbox::Unavailable { missing: vec!["not needed here".into()] }) });
-        let app =
-            App::build(Parts { config, model: Arc::new(client), sandbox, metrics: None }).await.unwrap();
-        Self {
-            app,
-            caller: Caller {
-                tenant,
-                user,
-                roles: rights.roles,
-                grants: rights.grants,
-                scopes: vec!["*".into()],
-                expires_at: None,
-                credential: Credential::Session(SessionId::new()),
-                impersonator: None,
-            },
-            model,
-            _folder: folder,
-        }
-    }
-
     async fn message(&self) -> RunId {
-        conversations::send_for_test(
-            &self.app,
-            &self.caller,
-            MESSAGE,
-            Guard::new(IdempotencyKey(None), &self.caller, String::new(), String::new()),
-        )
-        .await
+        conversations::send_for_test(&self.app, &self.caller, MESSAGE, self.unguarded()).await
     }
 
     async fn simulate(&self, run: RunId, plan: Plan, cancel: CancellationToken) -> usize {

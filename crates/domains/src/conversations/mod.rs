@@ -23,14 +23,17 @@ pub(crate) use journal::{Brief, Run, RunEvent, RunState};
 pub use service::asks::sweep as sweep_asks;
 pub(crate) use service::{
     Error,
-    asks::{Asked, Question, abandon, ask, events_of, follow, forget},
+    asks::{Asked, Question, abandon, ask, events_of, forget},
     runs::{cancel as cancel_run, get as kept_run},
 };
 pub(crate) use stop::{Stopped, stop_all};
 pub(crate) use store::usage::sums as usage;
+pub(crate) use stream::{Broken, DONE, follow_new};
 
 #[cfg(test)]
-pub(crate) use service::test_access::{events as events_for_test, send as send_for_test};
+pub(crate) use service::test_access::{
+    events as events_for_test, run_states as run_states_for_test, send as send_for_test,
+};
 
 use std::sync::Arc;
 

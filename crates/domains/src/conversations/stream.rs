@@ -4,9 +4,10 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::response::sse::{Event, KeepAlive, Sse};
 use contracts::RunId;
-use futures::{Stream, StreamExt};
-use platform::{durable::unix_ms, http::Timestamp};
+use futures::{Stream, StreamExt, future, stream};
+use platform::{database::Error, durable::unix_ms, http::Timestamp, task};
 use serde_json::{json, value::RawValue};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     journal::{self, Run, RunEvent},
@@ -25,7 +26,7 @@ const RESUME_AFTER: Duration = Duration::from_millis(500);
 const STOPPING: &str = "the server stops; resume with Last-Event-ID";
 
 /// The last event of every stream.
-const DONE: &str = "run.done";
+pub(crate) const DONE: &str = "run.done";
 
 /// A run's events as Server-Sent Events.
 pub(super) fn events(
@@ -51,41 +52,67 @@ pub(super) fn events(
 
 /// The events can't be read now, or there were none for too long. Whoever still wants them follows again.
 #[derive(Debug)]
-pub(super) struct Broken;
+pub(crate) struct Broken;
 
 /// What comes after event `after`, up to `run.done`, to where this process stops, or to where it breaks. A run that has
 /// ended already is not waited for; one whose events are past their time has `run.done` alone, made from its record.
-pub(super) fn follow(app: Arc<App>, ended: Run, after: i64) -> impl Stream<Item = Result<RunEvent, Broken>> {
-    let (run, over) = (ended.id, ended.state.is_final());
+pub(super) fn follow(
+    app: Arc<App>,
+    run: Run,
+    after: i64,
+) -> impl Stream<Item = Result<RunEvent, Broken>> + Send {
+    if run.events_kept {
+        told(app, run.id, after, run.state.is_final()).left_stream()
+    } else {
+        stream::once(future::ready(Ok(from_record(&run, after)))).right_stream()
+    }
+}
+
+/// The events of a run that has just begun, from its first one on.
+pub(crate) fn follow_new(app: Arc<App>, run: RunId) -> impl Stream<Item = Result<RunEvent, Broken>> + Send {
+    told(app, run, 0, false)
+}
+
+fn told(
+    app: Arc<App>,
+    run: RunId,
+    after: i64,
+    over: bool,
+) -> impl Stream<Item = Result<RunEvent, Broken>> + Send {
     async_stream::stream! {
-        if !ended.events_kept {
-            yield Ok(from_record(&ended, after));
-            return;
-        }
         let mut listener = app.hub.listen(run);
         let mut seen = after;
+        let mut over = over;
         let mut heard_at = unix_ms();
+        // Looks in a row that found nothing.
+        let mut in_vain = 0_u32;
         loop {
-            let events = match store::events::after(app.database.read(), run, seen, READ_MAX).await {
-                Ok(events) => events,
+            // A wait that brings nothing twice raises the question whether anything will come.
+            let look = match look(&app, run, seen, !over && in_vain >= 2).await {
+                Ok(look) => look,
                 Err(error) => {
                     tracing::error!(%run, %error, "a stream can't be read");
                     yield Err(Broken);
                     return;
                 }
             };
-            if events.is_empty() {
+            over |= look.over;
+            if look.events.is_empty() {
+                if over {
+                    return;
+                }
                 if unix_ms() - heard_at > SILENCE_MAX_MS {
                     yield Err(Broken);
                     return;
                 }
-                if over || app.stopping.run_until_cancelled(listener.wait()).await.is_none() {
+                in_vain = in_vain.saturating_add(1);
+                if app.stopping.run_until_cancelled(listener.wait()).await.is_none() {
                     return;
                 }
                 continue;
             }
-            heard_at = unix_ms();
-            for event in events {
+            (heard_at, in_vain) = (unix_ms(), 0);
+            for event in look.events {
                 seen = event.sequence;
                 let last = event.kind == DONE;
                 yield Ok(event);
@@ -95,6 +122,26 @@ pub(super) fn follow(app: Arc<App>, ended: Run, after: i64) -> impl Stream<Item 
             }
         }
     }
+}
+
+struct Look {
+    events: Vec<RunEvent>,
+    /// No more events come than these.
+    over: bool,
+}
+
+/// In a task of its own: a client that takes nothing leaves its stream where it is, and a read left there would keep a
+/// connection to the database from everyone else.
+async fn look(app: &Arc<App>, run: RunId, after: i64, doubted: bool) -> Result<Look, Error> {
+    let app = Arc::clone(app);
+    let look = async move {
+        // Its state first: what it says before it ends is then among the events.
+        let over = doubted
+            && journal::find_run(app.database.read(), run).await?.is_none_or(|run| run.state.is_final());
+        let events = store::events::after(app.database.read(), run, after, READ_MAX).await?;
+        Ok(Look { events, over })
+    };
+    task::outcome(AbortOnDropHandle::new(tokio::spawn(look))).await
 }
 
 /// The end of a run whose events are gone.
@@ -117,4 +164,66 @@ pub(super) fn frame(run: RunId, event: &RunEvent) -> String {
         "payload": payload,
     });
     data.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::{
+        conversations::{self, journal::RunState},
+        tests::World,
+    };
+
+    /// Many more than there are connections for readers.
+    const READERS: usize = 64;
+
+    #[tokio::test]
+    async fn a_reader_that_is_left_in_the_middle_keeps_the_database_from_nobody() {
+        let world = World::new().await;
+        let run = conversations::send_for_test(&world.app, &world.caller, "hello", world.unguarded()).await;
+        let mut left: Vec<_> =
+            (0..READERS).map(|_| Box::pin(follow_new(Arc::clone(&world.app), run))).collect();
+        for reader in &mut left {
+            // Reads until it has to wait, and is not polled again: its client takes nothing.
+            while reader.next().now_or_never().is_some() {}
+        }
+
+        let read = journal::find_run(world.app.database.read(), run);
+
+        let read = tokio::time::timeout(Duration::from_secs(5), read).await;
+        assert!(read.expect("no connection is free").unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_reader_of_a_run_that_is_gone_ends() {
+        let world = World::new().await;
+        let app = &world.app;
+        let run = conversations::send_for_test(app, &world.caller, "hello", world.unguarded()).await;
+        let mut events = Box::pin(follow_new(Arc::clone(app), run));
+        app.database
+            .write(move |tx| {
+                Box::pin(async move {
+                    journal::finish(tx, run, RunState::Cancelled, None).await?;
+                    while !store::events::drop_some(tx, run, 100).await? {}
+                    Ok::<_, Error>(())
+                })
+            })
+            .await
+            .unwrap();
+
+        let mut next = events.next();
+        let wakes = async {
+            loop {
+                app.hub.wake(run);
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            next = &mut next => assert!(next.is_none(), "nothing of it is there any more"),
+            () = wakes => {}
+            () = tokio::time::sleep(Duration::from_secs(10)) => panic!("the reader waits for what never comes"),
+        }
+    }
 }

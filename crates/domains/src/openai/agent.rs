@@ -16,7 +16,8 @@ use axum::{
 };
 use contracts::{AgentId, Caller, model::Role, policy::Resource};
 use futures::{Stream, StreamExt};
-use platform::idempotency::Guard;
+use platform::{idempotency::Guard, task};
+use tracing::Instrument;
 
 use super::{
     chunks::{self, Answer},
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{
     App, agents, authority,
-    conversations::{self, Asked, Brief, Question, RunEvent},
+    conversations::{self, Asked, Brief, Broken, DONE, Question, RunEvent},
 };
 
 /// A comment in a stream in which nothing else is said for so long.
@@ -36,31 +37,32 @@ const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(15);
 /// A run whose client is there. Dropped before its end, it stops the run; and what is not to be kept is removed.
 pub(super) struct Attendance {
     app: Arc<App>,
-    asked: Asked,
+    pub asked: Asked,
     over: bool,
-    /// Nobody needs to be there.
-    released: bool,
 }
 
 impl Attendance {
-    pub(super) fn new(app: &Arc<App>, asked: Asked) -> Self {
-        Self { app: Arc::clone(app), asked, over: false, released: asked.unattended }
-    }
-
-    /// The run goes on by itself.
-    pub(super) fn release(mut self) {
-        self.released = true;
+    /// Asks, and attends from the moment at which the question is stored: a client that goes away meanwhile leaves no run
+    /// behind that nobody waits for.
+    pub(super) async fn ask(app: &Arc<App>, caller: &Caller, question: Question) -> Result<Self, Error> {
+        let (app, caller) = (Arc::clone(app), caller.clone());
+        let asking = async move {
+            let asked = conversations::ask(&app, &caller, question).await?;
+            Ok(Self { app, asked, over: false })
+        };
+        // Where nobody waits for the task any more, what it made is dropped at its end.
+        task::outcome(tokio::spawn(asking.in_current_span())).await
     }
 
     /// The run's events to its end.
-    pub(super) fn events(self) -> impl Stream<Item = RunEvent> + Send {
+    pub(super) fn events(self) -> impl Stream<Item = Result<RunEvent, Broken>> + Send {
         async_stream::stream! {
             // All of it, to be dropped with the stream.
             let mut attendance = self;
             let run = attendance.asked.run;
-            let mut events = Box::pin(conversations::follow(Arc::clone(&attendance.app), run));
+            let mut events = Box::pin(conversations::follow_new(Arc::clone(&attendance.app), run));
             while let Some(event) = events.next().await {
-                attendance.over = event.kind == "run.done";
+                attendance.over = event.as_ref().is_ok_and(|event| event.kind == DONE);
                 yield event;
             }
         }
@@ -70,7 +72,7 @@ impl Attendance {
 impl Drop for Attendance {
     fn drop(&mut self) {
         let (app, asked, over) = (Arc::clone(&self.app), self.asked, self.over);
-        if self.released || (over && asked.kept) {
+        if asked.unattended || (over && asked.kept) {
             return;
         }
         tokio::spawn(async move {
@@ -79,19 +81,20 @@ impl Drop for Attendance {
                     tracing::error!(run = %asked.run, %error, "a run that nobody waits for could not be stopped");
                     return;
                 }
-                let mut rest = Box::pin(conversations::follow(Arc::clone(&app), asked.run));
+                if asked.kept {
+                    return;
+                }
+                let mut rest = Box::pin(conversations::follow_new(Arc::clone(&app), asked.run));
                 let mut last = None;
-                while let Some(event) = rest.next().await {
+                while let Some(Ok(event)) = rest.next().await {
                     last = Some(event.kind);
                 }
-                // This process stops before the run has ended: the next one's sweep forgets it.
-                if last.as_deref() != Some("run.done") {
+                // The process stops, or the database is away, before the run has ended: a sweep forgets it.
+                if last.as_deref() != Some(DONE) {
                     return;
                 }
             }
-            if !asked.kept
-                && let Err(error) = conversations::forget(&app, asked.tenant, asked.conversation).await
-            {
+            if let Err(error) = conversations::forget(&app, asked.tenant, asked.conversation).await {
                 tracing::error!(%error, "a conversation that is not kept could not be removed");
             }
         });
@@ -144,7 +147,7 @@ pub(super) fn question(app: &App, agent: agents::Agent, chat: Chat, guard: Guard
         output_tokens_max: chat.output_tokens_max,
         temperature: chat.temperature,
     };
-    Ok(Question { agent, message, tail, brief, keep: chat.store, after: None, guard })
+    Ok(Question { agent, message, tail, brief, keep: chat.store, background: false, after: None, guard })
 }
 
 /// Asks the agent and answers as a chat completion.
@@ -157,14 +160,14 @@ pub(super) async fn chat(
 ) -> Result<Response, Error> {
     let (model, delivery, whole) = (chat.model.clone(), chat.delivery, chat.response_format.is_some());
     let question = question(app, agent, chat, guard)?;
-    let asked = conversations::ask(app, caller, question).await?;
+    let attendance = Attendance::ask(app, caller, question).await?;
     let answer = Answer {
-        id: format!("chatcmpl-{}", asked.run),
-        created: asked.at / 1000,
+        id: format!("chatcmpl-{}", attendance.asked.run),
+        created: attendance.asked.at / 1000,
         model,
         include_usage: delivery.include_usage,
     };
-    let events = Attendance::new(app, asked).events();
+    let events = attendance.events();
     let hearing = Hearing::new(whole);
     if delivery.stream {
         Ok(streamed(answer, hearing, events).into_response())
@@ -176,13 +179,13 @@ pub(super) async fn chat(
 fn streamed(
     answer: Answer,
     mut hearing: Hearing,
-    events: impl Stream<Item = RunEvent> + Send + 'static,
+    events: impl Stream<Item = Result<RunEvent, Broken>> + Send + 'static,
 ) -> Sse<impl Stream<Item = Result<axum::response::sse::Event, Infallible>>> {
     let stream = async_stream::stream! {
         let mut events = Box::pin(events);
         yield Ok(answer.opening());
         while let Some(event) = events.next().await {
-            let pieces = match hearing.hear(&event.kind, &event.payload) {
+            let pieces = match hearing.hear_next(event) {
                 Ok(pieces) => pieces,
                 Err(error) => {
                     yield Ok(chunks::broken(&error));
@@ -214,12 +217,12 @@ pub(super) fn stopping() -> Error {
 async fn document(
     answer: &Answer,
     mut hearing: Hearing,
-    events: impl Stream<Item = RunEvent> + Send,
+    events: impl Stream<Item = Result<RunEvent, Broken>> + Send,
 ) -> Result<Response, Error> {
     let mut events = Box::pin(events);
     let (mut text, mut calls, mut told) = (String::new(), Vec::new(), Vec::new());
     while let Some(event) = events.next().await {
-        for piece in hearing.hear(&event.kind, &event.payload)? {
+        for piece in hearing.hear_next(event)? {
             match piece {
                 Piece::Text(piece) => text.push_str(&piece),
                 Piece::Event(event) => told.push(event),
@@ -232,4 +235,63 @@ async fn document(
         }
     }
     Err(stopping())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::{conversations::RunState, tests::World};
+
+    #[tokio::test]
+    async fn who_goes_away_while_the_question_is_stored_leaves_no_run_behind() {
+        let world = World::new().await;
+        let app = &world.app;
+        let agent = agents::every(app.database.read(), world.caller.tenant).await.unwrap().remove(0);
+        let question = Question {
+            agent,
+            message: "hello".into(),
+            tail: Vec::new(),
+            brief: Brief::default(),
+            keep: true,
+            background: false,
+            after: None,
+            guard: world.unguarded(),
+        };
+        // The database takes no other change for the while.
+        let (begun, begins) = oneshot::channel();
+        let (go_on, goes_on) = oneshot::channel::<()>();
+        let database = app.database.clone();
+        let held = tokio::spawn(async move {
+            let hold = database.write(move |_| {
+                Box::pin(async move {
+                    begun.send(()).unwrap();
+                    goes_on.await.unwrap();
+                    Ok::<_, platform::database::Error>(())
+                })
+            });
+            hold.await.unwrap();
+        });
+        begins.await.unwrap();
+        let asking = tokio::time::timeout(std::time::Duration::from_millis(500), async {
+            Attendance::ask(app, &world.caller, question).await.map(drop)
+        });
+        assert!(asking.await.is_err(), "the question is stored already");
+
+        go_on.send(()).unwrap();
+        held.await.unwrap();
+
+        let stopped = async {
+            loop {
+                if conversations::run_states_for_test(app).await == [RunState::Cancelling] {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(10), stopped)
+            .await
+            .expect("the run is not stopped");
+    }
 }

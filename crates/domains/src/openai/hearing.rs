@@ -8,6 +8,7 @@ use contracts::model::{ToolRequest, Usage};
 use serde_json::{Value, json};
 
 use super::error::Error;
+use crate::conversations::{Broken, RunEvent};
 
 /// Between the texts of two model calls of one turn.
 const BETWEEN: &str = "\n\n";
@@ -41,6 +42,15 @@ pub(super) struct Hearing {
 impl Hearing {
     pub(super) fn new(whole: bool) -> Self {
         Self { whole, ..Self::default() }
+    }
+
+    /// What comes next of the run; `Err` ends the answer.
+    pub(super) fn hear_next(&mut self, next: Result<RunEvent, Broken>) -> Result<Vec<Piece>, Error> {
+        let event = next.map_err(|Broken| {
+            let message = "What the agent says can't be read now. Send the request again in a moment.";
+            Error::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+        })?;
+        self.hear(&event.kind, &event.payload)
     }
 
     /// What an event of the run comes to; `Err` ends the answer.

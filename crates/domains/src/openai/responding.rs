@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     App, agents,
-    conversations::{self, RunEvent},
+    conversations::{Broken, RunEvent},
 };
 
 const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(15);
@@ -40,10 +40,11 @@ pub(super) async fn respond(
         (chat.delivery.stream, chat.response_format.is_some(), chat.model.clone(), chat.store);
     let mut question = agent::question(app, agent, chat, guard)?;
     question.after = after;
-    let asked = conversations::ask(app, caller, question).await?;
+    question.background = background;
+    let attendance = Attendance::ask(app, caller, question).await?;
     let mut response = Response {
-        run: asked.run,
-        created: asked.at / 1000,
+        run: attendance.asked.run,
+        created: attendance.asked.at / 1000,
         model,
         status: if background { "queued" } else { "in_progress" },
         background,
@@ -55,35 +56,25 @@ pub(super) async fn respond(
         error: None,
         cut: false,
     };
-    let attendance = Attendance::new(app, asked);
     let hearing = Hearing::new(whole);
     if stream {
-        let events = if background {
-            attendance.release();
-            Box::pin(conversations::follow(Arc::clone(app), asked.run)) as EventStream
-        } else {
-            Box::pin(attendance.events())
-        };
-        return Ok(streamed(response, hearing, events).into_response());
+        return Ok(streamed(response, hearing, attendance.events()).into_response());
     }
     if background {
-        attendance.release();
         return Ok(Json(response.object()).into_response());
     }
     collect(&mut response, hearing, attendance.events()).await?;
     Ok(Json(response.object()).into_response())
 }
 
-type EventStream = std::pin::Pin<Box<dyn Stream<Item = RunEvent> + Send>>;
-
 async fn collect(
     response: &mut Response,
     mut hearing: Hearing,
-    events: impl Stream<Item = RunEvent> + Send,
+    events: impl Stream<Item = Result<RunEvent, Broken>> + Send,
 ) -> Result<(), Error> {
     let mut events = Box::pin(events);
     while let Some(event) = events.next().await {
-        for piece in hearing.hear(&event.kind, &event.payload)? {
+        for piece in hearing.hear_next(event)? {
             response.take(&piece, &hearing);
             if matches!(piece, Piece::End(_)) {
                 return Ok(());
@@ -184,16 +175,17 @@ impl Teller {
 fn streamed(
     mut response: Response,
     mut hearing: Hearing,
-    mut events: EventStream,
+    events: impl Stream<Item = Result<RunEvent, Broken>> + Send + 'static,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let stream = async_stream::stream! {
+        let mut events = Box::pin(events);
         let mut teller = Teller::default();
         yield Ok(teller.whole("response.created", &response));
         response.status = "in_progress";
         yield Ok(teller.whole("response.in_progress", &response));
         let mut failure = None;
         'run: while let Some(event) = events.next().await {
-            let pieces = match hearing.hear(&event.kind, &event.payload) {
+            let pieces = match hearing.hear_next(event) {
                 Ok(pieces) => pieces,
                 Err(error) => {
                     failure = Some(error);

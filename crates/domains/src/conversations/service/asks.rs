@@ -11,7 +11,6 @@ use contracts::{
     model::{ChatMessage, Role},
     policy::Resource,
 };
-use futures::Stream;
 use platform::{
     config::WorkflowChoice,
     database::{Error as StoreError, Tx},
@@ -35,8 +34,6 @@ use crate::{
     },
 };
 
-/// Events read at a time.
-const READ_MAX: i64 = 200;
 /// Events of a run that are read at once.
 const EVENTS_MAX: i64 = 100_000;
 /// How often conversations are looked for whose requests ended without forgetting them.
@@ -55,6 +52,8 @@ pub(crate) struct Question {
     pub brief: Brief,
     /// Whether the conversation is kept.
     pub keep: bool,
+    /// Whether it is to be answered though nobody waits for the answer; only what is kept can be.
+    pub background: bool,
     /// The kept run whose answer this follows.
     pub after: Option<RunId>,
     /// With a key, for a question that is kept: it is asked once, however often it comes.
@@ -68,7 +67,8 @@ pub(crate) struct Asked {
     pub conversation: ConversationId,
     pub run: RunId,
     pub kept: bool,
-    /// The run goes on when its client goes away: who has named a key may come again for the answer.
+    /// The run goes on when its client goes away: it was asked for in the background, or under a key, with which its
+    /// client may come again for the answer.
     pub unattended: bool,
     pub at: i64,
 }
@@ -125,7 +125,7 @@ pub(crate) async fn ask(app: &App, caller: &Caller, question: Question) -> Resul
         conversation: conversation.id,
         run: run.id,
         kept: question.keep,
-        unattended: question.keep && question.guard.has_key(),
+        unattended: question.keep && (question.background || question.guard.has_key()),
         at: now,
     };
     let details = json!({ "run_id": run.id, "kept": question.keep });
@@ -209,35 +209,6 @@ async fn store_alone(tx: &Tx, message: NewMessage, mut run: NewRun) -> Result<()
     Ok(store::runs::insert(tx, &run, None, &place).await?)
 }
 
-/// A run's events from its first to `run.done`; it ends before that only when this process stops, or the database
-/// can't be read.
-pub(crate) fn follow(app: Arc<App>, run: RunId) -> impl Stream<Item = RunEvent> + Send {
-    async_stream::stream! {
-        let mut listener = app.hub.listen(run);
-        let mut seen = 0;
-        loop {
-            let events = match store::events::after(app.database.read(), run, seen, READ_MAX).await {
-                Ok(events) => events,
-                Err(error) => {
-                    tracing::error!(%run, %error, "a run can't be followed");
-                    return;
-                }
-            };
-            if events.is_empty() && app.stopping.run_until_cancelled(listener.wait()).await.is_none() {
-                return;
-            }
-            for event in events {
-                seen = event.sequence;
-                let last = event.kind == "run.done";
-                yield event;
-                if last {
-                    return;
-                }
-            }
-        }
-    }
-}
-
 /// A run's events so far.
 pub(crate) async fn events_of(app: &App, run: RunId) -> Result<Vec<RunEvent>, StoreError> {
     store::events::after(app.database.read(), run, 0, EVENTS_MAX).await
@@ -247,10 +218,21 @@ pub(crate) async fn events_of(app: &App, run: RunId) -> Result<Vec<RunEvent>, St
 pub(crate) async fn abandon(app: &App, run: RunId) -> Result<(), StoreError> {
     let cancelling = app
         .database
-        .write(move |tx| Box::pin(async move { store::runs::set_cancelling(tx, run).await }))
+        .write(move |tx| {
+            Box::pin(async move {
+                if store::runs::set_cancelling(tx, run).await? {
+                    return Ok(true);
+                }
+                // One that still waits for its turn has nothing to stop.
+                if journal::find_run(tx, run).await?.is_some_and(|found| found.state == RunState::Queued) {
+                    journal::finish(tx, run, RunState::Cancelled, None).await?;
+                }
+                Ok::<_, StoreError>(false)
+            })
+        })
         .await?;
+    app.hub.wake(run);
     if cancelling {
-        app.hub.wake(run);
         dispatch::cancel(app, run).await;
     }
     Ok(())

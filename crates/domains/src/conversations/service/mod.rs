@@ -276,4 +276,9 @@ pub(crate) mod test_access {
         let events = store::events::after(app.database.read(), run, 0, 10_000).await.unwrap();
         events.into_iter().map(|event| event.kind).collect()
     }
+
+    /// The states of all runs at work.
+    pub(crate) async fn run_states(app: &App) -> Vec<RunState> {
+        store::runs::at_work(app.database.read()).await.unwrap().into_iter().map(|run| run.state).collect()
+    }
 }
