@@ -9,7 +9,6 @@ use futures::{Stream, StreamExt};
 use platform::http::{Page, Timestamp};
 use sandbox::{FileError, Workspace, Writing};
 use serde_json::json;
-use tokio::sync::mpsc;
 
 use crate::{
     App, audit,
@@ -22,8 +21,8 @@ use crate::{
 const FILE_BYTES_MAX: u64 = 25 * 1024 * 1024;
 /// How much of a file that is too large is read all the same, so that its sender hears the answer.
 const READ_ON_BYTES_MAX: u64 = 4 * FILE_BYTES_MAX;
-/// Pieces of an upload that wait for the disk.
-const PIECES_MAX: usize = 8;
+/// As much of an upload is written at a time.
+const BLOCK_BYTES: usize = 256 * 1024;
 /// An upload that sends nothing for this long is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
@@ -121,49 +120,75 @@ pub(in super::super) async fn upload<E>(
     pieces: impl Stream<Item = Result<Bytes, E>>,
 ) -> Result<(), Error> {
     let (folder, permit) = folder(app, caller, "file:upload", id).await?;
-    let (send, mut receive) = mpsc::channel::<Bytes>(PIECES_MAX);
     let name = path.clone();
-    let writer = tokio::task::spawn_blocking(move || -> Result<(Workspace, Writing), FileError> {
+    let begun = blocking(move || {
         let workspace = Workspace::open(&folder)?.with_bytes_max(WORKSPACE_BYTES_MAX);
-        let mut writing = workspace.begin(&name)?;
-        while let Some(piece) = receive.blocking_recv() {
-            writing.write(&piece)?;
-        }
-        workspace.check_room(&writing)?;
+        let writing = workspace.begin(&name)?;
         Ok((workspace, writing))
     });
-    let taken = take(pieces, send).await;
-    let written =
-        writer.await.map_err(|error| Error::Failed(format!("the file's worker failed: {error}")))?;
+    let (workspace, begun) = match begun.await {
+        Ok((workspace, writing)) => (Some(workspace), Ok(writing)),
+        Err(error) => (None, Err(error)),
+    };
+    let (length, written) = take(pieces, begun).await;
     // What is wrong with the path is what the sender can mend.
-    let (_, writing) = written?;
-    let bytes = taken?;
+    let writing = written?;
+    let bytes = length?;
+    let writing = blocking(move || {
+        if let Some(workspace) = workspace {
+            workspace.check_room(&writing)?;
+        }
+        Ok(writing)
+    })
+    .await?;
     let entry = permit.entry(json!({ "path": path, "bytes": bytes }));
     audit::write(app, entry).await.map_err(super::Error::from)?;
     blocking(move || writing.commit()).await
 }
 
-/// Hands an upload to its writer; answers its length.
+/// Writes an upload as it comes, a block at a time: a thread works on it while there is something to write, and never
+/// waits for the client. Answers its length, and the file or why there is none; it is read on all the same, so that its
+/// sender hears the answer.
 async fn take<E>(
     pieces: impl Stream<Item = Result<Bytes, E>>,
-    writer: mpsc::Sender<Bytes>,
-) -> Result<u64, Error> {
+    mut file: Result<Writing, Error>,
+) -> (Result<u64, Error>, Result<Writing, Error>) {
     let mut pieces = std::pin::pin!(pieces);
-    let mut length = 0_u64;
-    while let Some(piece) =
-        tokio::time::timeout(SILENCE_MAX, pieces.next()).await.map_err(|_| Error::Broken)?
-    {
-        let piece = piece.map_err(|_| Error::Broken)?;
+    let (mut length, mut block, mut in_block) = (0_u64, Vec::new(), 0);
+    loop {
+        let piece = match tokio::time::timeout(SILENCE_MAX, pieces.next()).await {
+            Ok(Some(Ok(piece))) => piece,
+            Ok(None) => break,
+            Ok(Some(Err(_))) | Err(_) => return (Err(Error::Broken), file),
+        };
         length = length.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
         if length > READ_ON_BYTES_MAX {
             break;
         }
-        if length <= FILE_BYTES_MAX {
-            // A writer that has failed takes nothing more, and says why in the end.
-            let _ = writer.send(piece).await;
+        if length <= FILE_BYTES_MAX && file.is_ok() {
+            in_block += piece.len();
+            block.push(piece);
+            if in_block >= BLOCK_BYTES {
+                in_block = 0;
+                file = write(file, std::mem::take(&mut block)).await;
+            }
         }
     }
-    if length > FILE_BYTES_MAX { Err(Error::TooLarge) } else { Ok(length) }
+    if length > FILE_BYTES_MAX {
+        return (Err(Error::TooLarge), file);
+    }
+    (Ok(length), write(file, block).await)
+}
+
+async fn write(file: Result<Writing, Error>, block: Vec<Bytes>) -> Result<Writing, Error> {
+    let mut writing = file?;
+    blocking(move || {
+        for piece in &block {
+            writing.write(piece)?;
+        }
+        Ok(writing)
+    })
+    .await
 }
 
 pub(in super::super) async fn remove(
@@ -179,4 +204,55 @@ pub(in super::super) async fn remove(
     blocking(move || Workspace::open(&there)?.check_removable(&name)).await?;
     audit::write(app, permit.entry(json!({ "path": path }))).await.map_err(super::Error::from)?;
     blocking(move || Workspace::open(&folder)?.remove(&path)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{conversations, tests::World};
+
+    /// Threads for work that may block, fewer than there are uploads.
+    const THREADS: usize = 4;
+
+    #[test]
+    fn uploads_that_send_nothing_more_hold_no_thread() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .worker_threads(2)
+            .max_blocking_threads(THREADS)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let world = Arc::new(World::new().await);
+            let run = conversations::send_for_test(&world.app, &world.caller, "hello", world.unguarded());
+            let run = conversations::journal::find_run(world.app.database.read(), run.await).await;
+            let conversation = run.unwrap().unwrap().conversation;
+            let mut begun = tokio::task::JoinSet::new();
+            for number in 0..4 * THREADS {
+                let world = Arc::clone(&world);
+                let (first_taken, taken) = tokio::sync::oneshot::channel();
+                let pieces = async_stream::stream! {
+                    yield Ok::<_, ()>(Bytes::from_static(b"the first piece"));
+                    first_taken.send(()).unwrap();
+                    std::future::pending::<()>().await;
+                };
+                tokio::spawn(async move {
+                    let path = format!("{number}.txt");
+                    upload(&world.app, &world.caller, conversation, path, pieces).await.unwrap();
+                });
+                begun.spawn(async move { tokio::time::timeout(Duration::from_secs(10), taken).await });
+            }
+            for begun in begun.join_all().await {
+                begun.expect("an upload does not begin while others wait for their clients").unwrap();
+            }
+
+            let other = tokio::task::spawn_blocking(|| "done");
+
+            let other = tokio::time::timeout(Duration::from_secs(10), other).await;
+            assert_eq!(other.expect("all threads wait for clients").unwrap(), "done");
+        });
+        runtime.shutdown_background();
+    }
 }
