@@ -2,6 +2,8 @@
 //!
 //! Hashing is slow and takes memory by intent, so few are hashed at once, beside the server's other work.
 
+use std::sync::Arc;
+
 use argon2::{
     Argon2,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
@@ -21,15 +23,19 @@ const WAITING_MAX: usize = 64;
 
 #[derive(Debug)]
 pub struct Passwords {
-    work: Semaphore,
-    room: Semaphore,
+    work: Arc<Semaphore>,
+    room: Arc<Semaphore>,
     /// The hash of nobody's password, to be checked where there is no account: that takes the same time.
     dummy: OnceCell<SecretString>,
 }
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self { work: Semaphore::new(AT_ONCE), room: Semaphore::new(WAITING_MAX), dummy: OnceCell::new() }
+        Self {
+            work: Arc::new(Semaphore::new(AT_ONCE)),
+            room: Arc::new(Semaphore::new(WAITING_MAX)),
+            dummy: OnceCell::new(),
+        }
     }
 }
 
@@ -65,11 +71,15 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> Result<T, String> + Send + 'static,
     ) -> Result<T, Error> {
-        let _room = self.room.try_acquire().map_err(|_| Error::Busy)?;
-        let _turn = self.work.acquire().await.map_err(|_| Error::Busy)?;
-        let done =
-            tokio::task::spawn_blocking(work).await.map_err(|error| Error::Hashing(error.to_string()))?;
-        done.map_err(Error::Hashing)
+        let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| Error::Busy)?;
+        let turn = Arc::clone(&self.work).acquire_owned().await.map_err(|_| Error::Busy)?;
+        // Its places go with the work: it goes on though whoever asked has gone away.
+        let work = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop((room, turn));
+            done
+        });
+        work.await.map_err(|error| Error::Hashing(error.to_string()))?.map_err(Error::Hashing)
     }
 }
 
@@ -107,6 +117,28 @@ mod tests {
         assert!(passwords.matches(password(), Some(first.clone())).await.unwrap());
         assert!(!passwords.matches("correct horse batterz".into(), Some(first)).await.unwrap());
         assert!(!passwords.matches(password(), None).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_check_that_nobody_waits_for_any_more_keeps_its_place_until_it_is_done() {
+        let passwords = Passwords::default();
+        let (go_on, goes_on) = std::sync::mpsc::channel::<()>();
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let work = passwords.slowly(move || {
+            begun.send(()).map_err(|()| String::new())?;
+            goes_on.recv().map_err(|error| error.to_string())
+        });
+        tokio::select! {
+            _ = work => unreachable!("it is not let go on"),
+            begun = begins => begun.unwrap(),
+        }
+        let places = || (passwords.work.available_permits(), passwords.room.available_permits());
+        assert_eq!(places(), (AT_ONCE - 1, WAITING_MAX - 1));
+
+        go_on.send(()).unwrap();
+
+        drop(passwords.work.acquire_many(u32::try_from(AT_ONCE).unwrap()).await.unwrap());
+        assert_eq!(places(), (AT_ONCE, WAITING_MAX));
     }
 
     #[test]

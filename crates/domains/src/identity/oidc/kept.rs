@@ -4,10 +4,12 @@
 //! make this server call the provider once in a while, not once for each.
 
 use std::{
+    future::Future,
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
+use platform::task;
 use tokio::sync::Mutex;
 
 /// How long it is taken as it was: what the provider withdrew counts for at most this long.
@@ -21,12 +23,12 @@ const TRIED_EVERY: Duration = Duration::from_secs(3);
 pub(super) struct Kept<T> {
     value: RwLock<Option<(Instant, Arc<T>)>>,
     /// Held while it is fetched; when that was last begun.
-    attempt: Mutex<Option<Instant>>,
+    attempt: Arc<Mutex<Option<Instant>>>,
 }
 
 impl<T> Default for Kept<T> {
     fn default() -> Self {
-        Self { value: RwLock::new(None), attempt: Mutex::new(None) }
+        Self { value: RwLock::new(None), attempt: Arc::default() }
     }
 }
 
@@ -34,19 +36,25 @@ impl<T> Default for Kept<T> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooSoon;
 
-impl<T> Kept<T> {
+impl<T: Send + Sync + 'static> Kept<T> {
     /// What is kept, if it will do and is not too old; else it is fetched. Where that is not allowed yet, or fails,
     /// what is kept is answered all the same, if it is not too old.
-    pub(super) async fn get<E: From<TooSoon> + std::fmt::Display>(
-        &self,
+    ///
+    /// A fetch that was begun is made to its end, though whoever asked goes away: it counts as an attempt.
+    pub(super) async fn get<E, F>(
+        self: &Arc<Self>,
         now: Instant,
         will_do: impl Fn(&T) -> bool,
-        fetch: impl AsyncFnOnce() -> Result<T, E>,
-    ) -> Result<Arc<T>, E> {
+        fetch: impl FnOnce() -> F,
+    ) -> Result<Arc<T>, E>
+    where
+        E: From<TooSoon> + std::fmt::Display + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
         if let Some(value) = self.fresh(now).filter(|value| will_do(value)) {
             return Ok(value);
         }
-        let mut attempt = self.attempt.lock().await;
+        let mut attempt = Arc::clone(&self.attempt).lock_owned().await;
         // Somebody else may have fetched it meanwhile.
         let kept = self.fresh(now);
         if let Some(value) = kept.as_ref().filter(|value| will_do(value)) {
@@ -57,13 +65,18 @@ impl<T> Kept<T> {
             return kept.ok_or_else(|| TooSoon.into());
         }
         *attempt = Some(now);
-        match (fetch().await, kept) {
-            (Ok(value), _) => {
-                let value = Arc::new(value);
-                let mut slot = self.value.write().unwrap_or_else(PoisonError::into_inner);
-                *slot = Some((now, Arc::clone(&value)));
-                Ok(value)
+        let (this, fetching) = (Arc::clone(self), fetch());
+        let fetch = tokio::spawn(async move {
+            let fetched = fetching.await.map(Arc::new);
+            if let Ok(value) = &fetched {
+                let mut slot = this.value.write().unwrap_or_else(PoisonError::into_inner);
+                *slot = Some((now, Arc::clone(value)));
             }
+            drop(attempt);
+            fetched
+        });
+        match (task::outcome(fetch).await, kept) {
+            (Ok(value), _) => Ok(value),
             (Err(error), Some(value)) => {
                 tracing::warn!(%error, "what is known of the identity provider could not be renewed");
                 Ok(value)
@@ -93,14 +106,14 @@ mod tests {
 
     /// Asks for a value that will do; what it got, or the error, and how often it was fetched so far.
     struct Source {
-        kept: Kept<u32>,
+        kept: Arc<Kept<u32>>,
         fetched: AtomicU32,
         start: Instant,
     }
 
     impl Source {
         fn new() -> Self {
-            Self { kept: Kept::default(), fetched: AtomicU32::new(0), start: Instant::now() }
+            Self { kept: Arc::default(), fetched: AtomicU32::new(0), start: Instant::now() }
         }
 
         async fn at(
@@ -110,9 +123,10 @@ mod tests {
             answer: Result<u32, &str>,
         ) -> (Result<u32, String>, u32) {
             let now = self.start + Duration::from_secs(seconds);
-            let got = self.kept.get(now, will_do, async || {
+            let answer = answer.map_err(str::to_owned);
+            let got = self.kept.get(now, will_do, || {
                 self.fetched.fetch_add(1, Ordering::SeqCst);
-                answer.map_err(str::to_owned)
+                std::future::ready(answer)
             });
             let got = got.await.map(|value| *value);
             (got, self.fetched.load(Ordering::SeqCst))
@@ -133,6 +147,30 @@ mod tests {
         }
         assert_eq!(source.at(60, none, Err("down")).await, (Ok(2), 3), "a failure leaves what is kept");
         assert_eq!(source.at(61, none, Ok(3)).await, (Ok(2), 3));
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_takes_nothing_from_those_who_ask_after_them() {
+        let (kept, start) = (Arc::new(Kept::<u32>::default()), Instant::now());
+        let (answer, answers) = tokio::sync::oneshot::channel();
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let first = kept.get(
+            start,
+            |_| true,
+            || async move {
+                begun.send(()).map_err(|()| String::new())?;
+                answers.await.map_err(|error| error.to_string())
+            },
+        );
+        tokio::select! {
+            _ = first => unreachable!("there is no answer yet"),
+            begun = begins => begun.unwrap(),
+        }
+        answer.send(7).expect("the fetch goes on");
+
+        let next = kept.get(start, |_| true, || std::future::ready(Err("another fetch".to_owned())));
+
+        assert_eq!(next.await, Ok(Arc::new(7)));
     }
 
     #[tokio::test]

@@ -3,7 +3,10 @@
 //! One origin is called, the issuer's, by the egress guard's client for it. What is fetched is named by the provider's
 //! own description, never by a token.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use platform::{
     config::Oidc,
@@ -99,13 +102,13 @@ pub(super) struct Answered<'a> {
     pub nonce: &'a str,
 }
 
-/// The provider. Nothing is fetched before it is needed.
-#[derive(Debug)]
+/// The provider. Nothing is fetched before it is needed. Clones share what was fetched.
+#[derive(Debug, Clone)]
 pub struct Provider {
-    pub(super) oidc: Oidc,
+    pub(super) oidc: Arc<Oidc>,
     client: Client,
-    description: Kept<Description>,
-    keys: Kept<KeySet>,
+    description: Arc<Kept<Description>>,
+    keys: Arc<Kept<KeySet>>,
 }
 
 impl Provider {
@@ -113,24 +116,27 @@ impl Provider {
         let options = ClientOptions { connect_timeout: CONNECT_TIMEOUT, read_timeout: CALL_TIMEOUT };
         Ok(Self {
             client: egress.client_for(&oidc.url, options)?,
-            oidc,
-            description: Kept::default(),
-            keys: Kept::default(),
+            oidc: Arc::new(oidc),
+            description: Arc::default(),
+            keys: Arc::default(),
         })
     }
 
-    pub(super) async fn description(&self) -> Result<std::sync::Arc<Description>, Error> {
+    pub(super) async fn description(&self) -> Result<Arc<Description>, Error> {
         self.description
             .get(
                 Instant::now(),
                 |_| true,
-                async || {
-                    let text = format!("{}{DISCOVERY}", self.oidc.issuer.trim_end_matches('/'));
-                    let url =
-                        Url::parse(&text).map_err(|_| Error::Unusable("the issuer is no address".into()))?;
-                    let description: Description = self.get(&url).await?;
-                    description.check(&self.oidc)?;
-                    Ok(description)
+                || {
+                    let this = self.clone();
+                    async move {
+                        let text = format!("{}{DISCOVERY}", this.oidc.issuer.trim_end_matches('/'));
+                        let url = Url::parse(&text)
+                            .map_err(|_| Error::Unusable("the issuer is no address".into()))?;
+                        let description: Description = this.get(&url).await?;
+                        description.check(&this.oidc)?;
+                        Ok(description)
+                    }
                 },
             )
             .await
@@ -223,9 +229,10 @@ impl Provider {
     async fn verify(&self, token: &str) -> Result<Verified, Error> {
         let token = Unverified::parse(token, &self.oidc.algorithms)?;
         let known = |keys: &KeySet| keys.has(&token.key_id, token.algorithm);
-        let keys = self.keys.get(Instant::now(), known, async || {
-            let url = self.description().await?.jwks_uri.clone();
-            let published: Published = self.get(&url).await?;
+        let this = self.clone();
+        let keys = self.keys.get(Instant::now(), known, || async move {
+            let url = this.description().await?.jwks_uri.clone();
+            let published: Published = this.get(&url).await?;
             Ok::<_, Error>(KeySet::from(published))
         });
         let keys = keys.await?;
