@@ -37,6 +37,8 @@ const BATCH_MAX: usize = 256;
 const ENDING_WAIT: Duration = Duration::from_millis(25);
 /// Endings that are kept while the database takes none. Those past it are left to the sweep of the next process.
 const ENDINGS_MAX: usize = 100_000;
+/// How long the desk waits after a commit that failed, doubled up to the second.
+const RETRY_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// How often a process with open calls says that it is alive.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
 /// How often open calls of dead processes are looked for.
@@ -134,18 +136,7 @@ impl Calls {
     pub(crate) fn start(database: Database) -> Self {
         let (queue, orders) = mpsc::channel(QUEUE_MAX);
         let process: Arc<str> = uuid::Uuid::now_v7().to_string().into();
-        let desk = Desk {
-            database,
-            process: Arc::clone(&process),
-            back: queue.downgrade(),
-            openings: Vec::new(),
-            endings: Vec::new(),
-            flushes: Vec::new(),
-            commit_at: None,
-            beaten_at: None,
-            open: 0,
-        };
-        tokio::spawn(desk.work(orders));
+        tokio::spawn(Desk::new(database, Arc::clone(&process), queue.downgrade()).work(orders));
         Self { queue, process }
     }
 
@@ -217,16 +208,32 @@ struct Desk {
     flushes: Vec<oneshot::Sender<()>>,
     /// When endings are committed, if nothing comes before.
     commit_at: Option<Instant>,
+    /// After a failure: nothing is tried before that for what nobody waits for, and how long that was from it.
+    retry: Option<(Instant, Duration)>,
     beaten_at: Option<Instant>,
     open: usize,
 }
 
 impl Desk {
+    fn new(database: Database, process: Arc<str>, back: mpsc::WeakSender<Order>) -> Self {
+        Self {
+            database,
+            process,
+            back,
+            openings: Vec::new(),
+            endings: Vec::new(),
+            flushes: Vec::new(),
+            commit_at: None,
+            retry: None,
+            beaten_at: None,
+            open: 0,
+        }
+    }
+
     async fn work(mut self, mut queue: mpsc::Receiver<Order>) {
         let mut orders = Vec::with_capacity(BATCH_MAX);
         loop {
-            let beat_at = self.beaten_at.filter(|_| self.open > 0).map(|at| at + BEAT_EVERY);
-            let wake_at = [self.commit_at, beat_at].into_iter().flatten().min();
+            let wake_at = self.wake_at();
             tokio::select! {
                 biased;
                 taken = queue.recv_many(&mut orders, BATCH_MAX) => {
@@ -244,6 +251,13 @@ impl Desk {
             self.commit().await;
         }
         self.commit().await;
+    }
+
+    /// When there is something to commit, if nothing comes before.
+    fn wake_at(&self) -> Option<Instant> {
+        let beat_at = self.beaten_at.filter(|_| self.open > 0).map(|at| at + BEAT_EVERY);
+        let due = [self.commit_at, beat_at].into_iter().flatten().min()?;
+        Some(self.retry.map_or(due, |(at, _)| due.max(at)))
     }
 
     fn take(&mut self, order: Order) {
@@ -295,6 +309,7 @@ impl Desk {
             .await;
         match written {
             Ok(fits) => {
+                self.retry = None;
                 if beat {
                     self.beaten_at = Some(Instant::now());
                 }
@@ -306,6 +321,8 @@ impl Desk {
             }
             Err(error) => {
                 tracing::error!(%error, calls = kept.len(), "ended model calls could not be settled yet");
+                let wait = self.retry.map_or(RETRY_AFTER.0, |(_, last)| (last * 2).min(RETRY_AFTER.1));
+                self.retry = Some((Instant::now() + wait, wait));
                 self.endings.extend(kept);
                 for reply in replies {
                     drop(reply.send(Err(error.clone())));
@@ -390,5 +407,55 @@ async fn open(tx: &Tx, openings: &[Box<Opening>], process: &str, now: i64) -> Re
 async fn wait_until(at: Option<Instant>) {
     if let Some(at) = at {
         tokio::time::sleep_until(at).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::World;
+
+    #[tokio::test]
+    async fn while_the_database_takes_nothing_it_is_asked_once_in_a_while() {
+        let world = World::new().await;
+        let (queue, _orders) = mpsc::channel(1);
+        let mut desk = Desk::new(world.app.database.clone(), "test".into(), queue.downgrade());
+        let ending = Ending {
+            id: ModelCallId::new(),
+            tenant: world.caller.tenant,
+            user: world.caller.user,
+            reserved: 1,
+            cost: 1,
+            usage: Usage::default(),
+        };
+        let sql = |sql: &'static str| {
+            let change = world.app.database.write(move |tx| {
+                Box::pin(async move {
+                    use platform::database::Sql;
+                    tx.run(sql, platform::params![]).await
+                })
+            });
+            async move {
+                let changed: Result<u64, StoreError> = change.await;
+                assert!(changed.is_ok(), "{sql}: {changed:?}");
+            }
+        };
+        sql("ALTER TABLE model_calls RENAME TO away").await;
+        desk.take(Order::End(ending));
+        assert!(desk.wake_at().unwrap() <= Instant::now() + ENDING_WAIT);
+        for wait in [1, 2, 4, 5, 5] {
+            let before = Instant::now();
+            desk.commit().await;
+            assert!(desk.wake_at().unwrap() >= before + Duration::from_secs(wait), "{wait}");
+            assert_eq!(desk.endings.len(), 1, "it is kept");
+        }
+
+        sql("ALTER TABLE away RENAME TO model_calls").await;
+        desk.commit().await;
+
+        assert!(desk.endings.is_empty());
+        assert_eq!(desk.wake_at(), None);
+        desk.take(Order::End(ending));
+        assert!(desk.wake_at().unwrap() <= Instant::now() + ENDING_WAIT, "what was is forgotten");
     }
 }

@@ -41,6 +41,8 @@ const STREAMS_MAX: u32 = 128;
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// Wait after an accept that failed for want of something, as files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long connections that are cut off may take to let go of what they hold.
+const CUT_OFF_WITHIN: Duration = Duration::from_secs(1);
 /// How often a connection is looked at, at most and at least.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -108,6 +110,8 @@ impl Gateway {
                 "some requests did not end in time and are cut off"
             );
             self.over.cancel();
+            // What they leave behind, as the end of a call of a model, is noted as they are dropped.
+            drop(tokio::time::timeout(CUT_OFF_WITHIN, self.open.wait()).await);
         }
     }
 
@@ -237,4 +241,72 @@ fn builder() -> Builder<TokioExecutor> {
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// Stands for what an answer leaves behind when it is cut off.
+    struct Left(Arc<AtomicBool>);
+
+    impl Drop for Left {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_drain_cuts_off_has_let_go_of_what_it_held_once_serving_ends() {
+        let let_go = Arc::new(AtomicBool::new(false));
+        let answer = {
+            let let_go = Arc::clone(&let_go);
+            move || {
+                let left = Left(Arc::clone(&let_go));
+                let pieces = futures::stream::once(async { Ok::<_, io::Error>("the first piece") });
+                let pieces = futures::StreamExt::chain(pieces, futures::stream::pending());
+                let body = futures::StreamExt::inspect(pieces, move |_| _ = &left);
+                std::future::ready(Body::from_stream(body))
+            }
+        };
+        let time = Duration::from_secs(60);
+        let settings = config::Gateway {
+            tls: None,
+            trusted_proxies: "".parse().unwrap(),
+            cors_origins: Vec::new(),
+            connections: config::ConnectionLimits {
+                all_max: 10,
+                per_address_max: 10,
+                header_timeout: time,
+                idle_timeout: time,
+                stall_timeout: time,
+                request_timeout: time,
+            },
+            rates: config::RateLimits { key: None, user: None, tenant: None, address: None },
+        };
+        let stop = CancellationToken::new();
+        let router = Router::new().route("/", axum::routing::get(answer));
+        let gateway = Gateway::new(router, settings, None, stop.clone());
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = tokio::spawn(async move {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+            let mut heard = Vec::new();
+            while !String::from_utf8_lossy(&heard).contains("the first piece") {
+                assert_ne!(client.read_buf(&mut heard).await.unwrap(), 0);
+            }
+            stop.cancel();
+            client
+        });
+
+        gateway.serve(listener, Duration::from_millis(50)).await;
+
+        assert!(let_go.load(Ordering::SeqCst), "it is still at work");
+        drop(client.await.unwrap());
+    }
 }
