@@ -204,6 +204,26 @@ async fn runs_that_wait_for_signals_leave_the_engine_to_others() {
 }
 
 #[tokio::test]
+async fn a_run_that_waits_for_its_turn_hears_that_it_is_cancelled() {
+    let mut harness = Embedded::new().await;
+    let mut at_work = Vec::new();
+    for _ in 0..AT_ONCE {
+        let run = harness.world.run(Scenario::Gated).await;
+        harness.start(run).await;
+        harness.world.seen(run, "before", 1).await;
+        at_work.push(run);
+    }
+    let run = harness.world.run(Scenario::Chain).await;
+    harness.start(run).await;
+    harness.cancel(run).await;
+    assert_eq!(harness.outcome(run).await, Err(StepError::Cancelled));
+    assert_eq!(harness.world.all_effects(run).await, []);
+    for run in at_work {
+        assert_eq!(harness.world.ends(run).await, [], "none had to make room for it");
+    }
+}
+
+#[tokio::test]
 async fn every_single_crash_is_survived() {
     let folder = tempfile::tempdir().expect("a folder");
     let world = World::open(&folder.path().join("world.db")).await;

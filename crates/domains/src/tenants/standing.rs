@@ -77,7 +77,14 @@ impl Standing {
 
 /// The standings that were looked up a moment ago.
 #[derive(Debug, Default)]
-pub struct Standings(Mutex<HashMap<TenantId, (Instant, Standing)>>);
+pub struct Standings(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    standings: HashMap<TenantId, (Instant, Standing)>,
+    /// How often all was forgotten: what was looked up before the last time is not kept.
+    forgotten: u64,
+}
 
 impl Standings {
     /// A tenant's standing. One that is not there is closed.
@@ -85,7 +92,7 @@ impl Standings {
         if let Some(standing) = self.remembered(tenant) {
             return Ok(standing);
         }
-        let looked_at = Instant::now();
+        let (looked_at, forgotten) = (Instant::now(), self.lock().forgotten);
         let standing = match store::status(app.database.read(), tenant).await? {
             None => Standing::CLOSED,
             Some(status) => {
@@ -93,21 +100,55 @@ impl Standings {
                 Standing { status, mfa, requests_per_minute }
             }
         };
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= REMEMBERED_MAX {
-            known.clear();
-        }
-        known.insert(tenant, (looked_at, standing));
+        self.keep(tenant, standing, looked_at, forgotten);
         Ok(standing)
     }
 
+    fn keep(&self, tenant: TenantId, standing: Standing, looked_at: Instant, forgotten: u64) {
+        let mut known = self.lock();
+        if known.forgotten != forgotten {
+            return;
+        }
+        if known.standings.len() >= REMEMBERED_MAX {
+            known.standings.clear();
+        }
+        known.standings.insert(tenant, (looked_at, standing));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn remembered(&self, tenant: TenantId) -> Option<Standing> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&tenant).filter(|(at, _)| at.elapsed() < REMEMBERED).map(|(_, standing)| *standing)
+        let known = self.lock();
+        known
+            .standings
+            .get(&tenant)
+            .filter(|(at, _)| at.elapsed() < REMEMBERED)
+            .map(|(_, standing)| *standing)
     }
 
     /// After a change in this process: the next request looks again.
     pub(super) fn forget_all(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut known = self.lock();
+        known.standings.clear();
+        known.forgotten += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_looked_up_before_a_change_is_not_kept_after_it() {
+        let (standings, tenant) = (Standings::default(), TenantId::new());
+        let (looked_at, forgotten) = (Instant::now(), standings.lock().forgotten);
+        standings.forget_all();
+        standings.keep(tenant, Standing::CLOSED, looked_at, forgotten);
+        assert_eq!(standings.remembered(tenant), None);
+        let forgotten = standings.lock().forgotten;
+        standings.keep(tenant, Standing::CLOSED, Instant::now(), forgotten);
+        assert_eq!(standings.remembered(tenant), Some(Standing::CLOSED));
     }
 }

@@ -109,6 +109,9 @@ impl Database {
 
     /// Whether the database answers, for readiness.
     pub async fn ready(&self) -> Result<(), Error> {
+        if !self.writer.at_work() {
+            return Err(Error::Stopped("its writer has ended".into()));
+        }
         self.readers.execute_unprepared("SELECT 1").await?;
         Ok(())
     }

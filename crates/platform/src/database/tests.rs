@@ -88,3 +88,23 @@ async fn changes_that_shared_a_commit_with_one_that_ended_it_are_stored_or_refus
     keep(&database, 100).await.unwrap();
     assert_eq!(kept(&database).await.last(), Some(&100));
 }
+
+#[tokio::test]
+async fn a_change_that_panics_is_undone_alone_and_the_writer_goes_on() {
+    let (_folder, database) = database().await;
+    let panics = || {
+        database.write(|tx| {
+            Box::pin(async move {
+                tx.run("INSERT INTO kept VALUES (13)", params![]).await?;
+                assert_eq!(1, 2, "on purpose");
+                Ok::<_, Error>(())
+            })
+        })
+    };
+    assert!(matches!(panics().await, Err(Error::Stopped(_))));
+    let (first, panicked, second) = tokio::join!(keep(&database, 1), panics(), keep(&database, 2));
+    assert!(matches!(panicked, Err(Error::Stopped(_))));
+    assert_eq!((first.unwrap(), second.unwrap()), (1, 1));
+    assert_eq!(kept(&database).await, [1, 2]);
+    database.ready().await.unwrap();
+}

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
@@ -49,7 +49,10 @@ where
     fn run<'a>(&'a mut self, tx: &'a Tx) -> BoxFuture<'a, bool> {
         Box::pin(async move {
             let Some(change) = self.change.take() else { return false };
-            let result = change(tx).await;
+            // One change that panics is one that failed: all others need this task.
+            let changed = std::panic::AssertUnwindSafe(async { change(tx).await }).catch_unwind().await;
+            let result =
+                changed.unwrap_or_else(|_| Err(E::from(Error::Stopped("the change panicked".into()))));
             let kept = result.is_ok();
             self.result = Some(result);
             kept
@@ -69,6 +72,11 @@ where
 }
 
 impl Handle {
+    /// Whether changes are taken at all.
+    pub(super) fn at_work(&self) -> bool {
+        !self.queue.is_closed()
+    }
+
     pub(super) async fn submit<T, E, F>(&self, change: F) -> Result<T, E>
     where
         T: Send + 'static,

@@ -128,6 +128,8 @@ impl<W: Worker> Engine<W> {
         let turn = Turn { at_once: Arc::clone(&self.at_once), lane, pass: Mutex::default() };
         tokio::select! {
             () = turn.take() => {}
+            // It needs no place among those at work to end.
+            () = handle.cancel.cancelled() => {}
             () = self.stopping.cancelled() => return,
         }
         let frozen = CancellationToken::new();

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Stands for no time.
 const NEVER: u64 = u64::MAX;
+/// Fewer answers than this are not worth a look at which have ended.
+const SIFTED_MIN: usize = 64;
 
 /// Why a connection is ended by this side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,27 @@ impl Cut {
     }
 }
 
+#[derive(Debug, Default)]
+struct Answers {
+    times: Vec<Weak<AtomicU64>>,
+    /// At this many, those that have ended are dropped: a fast connection has thousands between two looks at it.
+    sift_at: usize,
+}
+
+impl Answers {
+    fn push(&mut self, time: Weak<AtomicU64>) {
+        if self.times.len() >= self.sift_at {
+            self.sift();
+        }
+        self.times.push(time);
+    }
+
+    fn sift(&mut self) {
+        self.times.retain(|time| time.strong_count() > 0);
+        self.sift_at = (2 * self.times.len()).max(SIFTED_MIN);
+    }
+}
+
 /// Times are milliseconds since the connection began.
 #[derive(Debug)]
 pub struct Activity {
@@ -50,7 +73,7 @@ pub struct Activity {
     http2: AtomicBool,
     upgraded: AtomicBool,
     /// Answers over HTTP/2, whose streams stall one by one.
-    answers: Mutex<Vec<Weak<AtomicU64>>>,
+    answers: Mutex<Answers>,
     /// Ends the connection, to make room for another.
     pub evicted: CancellationToken,
 }
@@ -114,8 +137,8 @@ impl Activity {
 
     fn has_stalled_answer(&self, bound: Duration) -> bool {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.retain(|answer| answer.strong_count() > 0);
-        let times = answers.iter().filter_map(Weak::upgrade);
+        answers.sift();
+        let times = answers.times.iter().filter_map(Weak::upgrade);
         times.into_iter().any(|taken| self.passed(taken.load(Ordering::Relaxed), bound))
     }
 
@@ -260,13 +283,25 @@ mod tests {
             async || std::future::poll_fn(|c| Poll::Ready(Pin::new(&mut answer).poll_frame(c))).await;
         assert!(next().await.is_ready());
         assert_eq!(activity.verdict(&limits(100)), None, "it was handed over just now");
-        let waiting = activity.answers.lock().unwrap()[0].upgrade().unwrap();
+        let waiting = activity.answers.lock().unwrap().times[0].upgrade().unwrap();
         waiting.store(0, Ordering::Relaxed);
         assert_eq!(activity.verdict(&limits(100)), Some(Cut::Stalled));
         assert!(next().await.is_pending(), "it was taken, and the next piece is not there yet");
         assert_eq!(activity.verdict(&limits(100)), None);
         drop(answer);
         assert!(activity.idle_since().is_some());
+    }
+
+    #[test]
+    fn answers_that_have_ended_take_no_room() {
+        let activity = aged(0);
+        let open: Vec<_> = (0..100).map(|_| activity.request(true).answer(Body::empty())).collect();
+        for _ in 0..10_000 {
+            drop(activity.request(true).answer(Body::empty()));
+        }
+        let known = activity.answers.lock().unwrap().times.len();
+        assert!((100..=200).contains(&known), "{known}");
+        drop(open);
     }
 
     trait ChainPending: futures::Stream + Sized {

@@ -105,24 +105,14 @@ pub(in crate::identity) async fn set_mailed(tx: &Tx, id: LinkId) -> Result<(), E
     Ok(())
 }
 
-/// Takes away the unused links that a user has made in one tenant.
-pub(in crate::identity) async fn delete_made_by(
-    tx: &Tx,
-    user: UserId,
-    tenant: TenantId,
-) -> Result<(), Error> {
-    let sql = "DELETE FROM links WHERE created_by = $1 AND tenant_id = $2 AND used_at IS NULL";
-    tx.run(sql, params![user, tenant]).await?;
-    Ok(())
-}
-
-/// Takes away a user's unused links into one tenant.
+/// Takes away the unused links of one tenant that lead a user into it, or that the user has made.
 pub(in crate::identity) async fn delete_in_tenant(
     tx: &Tx,
     user: UserId,
     tenant: TenantId,
 ) -> Result<(), Error> {
-    let sql = "DELETE FROM links WHERE user_id = $1 AND tenant_id = $2 AND used_at IS NULL";
+    let sql =
+        "DELETE FROM links WHERE (user_id = $1 OR created_by = $1) AND tenant_id = $2 AND used_at IS NULL";
     tx.run(sql, params![user, tenant]).await?;
     Ok(())
 }

@@ -106,7 +106,6 @@ pub(super) async fn remove(app: &App, caller: &Caller, id: UserId) -> Result<(),
                 key_rows::revoke_all_of(tx, tenant, id, unix_ms()).await?;
                 session_rows::delete_in_tenant(tx, id, tenant).await?;
                 link_rows::delete_in_tenant(tx, id, tenant).await?;
-                link_rows::delete_made_by(tx, id, tenant).await?;
                 Ok(audit::add(tx, &entry).await?)
             })
         })
