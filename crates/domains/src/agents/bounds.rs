@@ -13,7 +13,7 @@ pub(crate) const OVERTIME_MAX: Duration = super::run_tool::STEP_TIMEOUT;
 
 /// Whether the turn may make its `number`-th model call.
 pub(super) fn check(run: &Run, agent: &Agent, number: u32) -> Result<(), StepError> {
-    if unix_ms() > run.deadline {
+    if unix_ms() >= run.deadline {
         let message = format!("The turn took longer than its {} s.", agent.limits.wall_clock_s);
         return Err(StepError::failed("deadline_exceeded", message));
     }

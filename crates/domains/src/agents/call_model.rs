@@ -338,7 +338,7 @@ impl Call {
             if answer.stopped.is_some() || asked { Vec::new() } else { self.tool_calls(&answer) };
         let reply = match answer.stopped {
             Some(Stop::Cancelled) => Reply::Stopped,
-            Some(Stop::Late) => Reply::Late,
+            Some(Stop::Late) => Reply::Tools(Vec::new()),
             None if calls.is_empty() => Reply::Answered,
             None => Reply::Tools(calls.iter().map(|call| call.id).collect()),
         };

@@ -20,12 +20,11 @@ const MODEL_CALLS_MAX: u32 = 100;
 pub enum Reply {
     /// The model answered, and the run has ended with its answer.
     Answered,
-    /// These calls are to be made, one by one.
+    /// These calls are to be made, one by one. There are none where the turn's time ended while the model spoke: its
+    /// next call is refused for that.
     Tools(Vec<ToolCallId>),
     /// The run was cancelled while the model spoke.
     Stopped,
-    /// The turn's time ended while the model spoke.
-    Late,
 }
 
 /// Answers one message. The run is in a final state when this returns `Ok`.
@@ -40,12 +39,10 @@ pub async fn turn<C: Durable<Worker = App>>(context: &C) -> Result<(), StepError
 }
 
 async fn converse<C: Durable<Worker = App>>(context: &C) -> Result<(), StepError> {
-    for number in 0..MODEL_CALLS_MAX {
+    for number in 0..=MODEL_CALLS_MAX {
         match context.step(CallModel { number }).await? {
             Reply::Answered => return Ok(()),
             Reply::Stopped => return Err(StepError::Cancelled),
-            // The next call is refused for it.
-            Reply::Late => {}
             Reply::Tools(calls) => {
                 for call in calls {
                     let asked = context.step(RunTool { call, approval: None }).await?;

@@ -97,15 +97,17 @@ async fn pick_up(app: &App, started_before: i64) -> Result<(), Error> {
         // A run that waits for a person is at work for the engine, and its time stands still.
         let waits = run.state == RunState::Waiting;
         if !waits && run.deadline < lost {
-            fail_lost(app, run.id, "lost", "The run was still at work long after its time and was given up.")
-                .await;
-            // Wherever it still is, it ends.
-            cancel(app, run.id).await;
+            let why = "The run was still at work long after its time and was given up.";
+            if fail_lost(app, run.id, "lost", why).await {
+                // Wherever it still is, it ends.
+                cancel(app, run.id).await;
+            }
             continue;
         }
         if run.started_at.is_none_or(|at| at < started_before) {
             if is_over(app, run.id).await {
-                fail_lost(app, run.id, "lost", "The run's workflow was ended from outside.").await;
+                let _ended =
+                    fail_lost(app, run.id, "lost", "The run's workflow was ended from outside.").await;
                 continue;
             }
             start(app, run.id).await;
@@ -121,8 +123,9 @@ async fn pick_up(app: &App, started_before: i64) -> Result<(), Error> {
 }
 
 /// Ends a run whose turn ended without doing so. Its open reservations settle in full, and a call that was cut off is
-/// closed as one of a cancelled run; an attempt that is still under way somewhere changes nothing any more.
-pub(crate) async fn fail_lost(app: &App, run: RunId, code: &str, message: &str) {
+/// closed as one of a cancelled run; an attempt that is still under way somewhere changes nothing any more. A run that was
+/// being cancelled ends as that. Answers whether it was ended here.
+pub(crate) async fn fail_lost(app: &App, run: RunId, code: &str, message: &str) -> bool {
     let (code, message) = (code.to_owned(), message.to_owned());
     let toolbox = app.tools.get().await.ok();
     let ended = app
@@ -132,7 +135,11 @@ pub(crate) async fn fail_lost(app: &App, run: RunId, code: &str, message: &str) 
                 let Some(found) = journal::find_run(tx, run).await? else { return Ok(None) };
                 durable::close_open(tx, run, unix_ms()).await?;
                 agents::settle(tx, toolbox.as_deref(), &found).await?;
-                journal::finish(tx, run, RunState::Failed, Some((&code, &message))).await?;
+                if found.state == RunState::Cancelling {
+                    journal::finish(tx, run, RunState::Cancelled, None).await?;
+                } else {
+                    journal::finish(tx, run, RunState::Failed, Some((&code, &message))).await?;
+                }
                 Ok::<_, Error>(Some(found.conversation))
             })
         })
@@ -143,8 +150,12 @@ pub(crate) async fn fail_lost(app: &App, run: RunId, code: &str, message: &str) 
             if let Err(error) = start_next(app, conversation).await {
                 tracing::error!(%error, "the next run could not be claimed");
             }
+            true
         }
-        Ok(None) => {}
-        Err(error) => tracing::error!(%run, %error, "a lost run could not be ended"),
+        Ok(None) => false,
+        Err(error) => {
+            tracing::error!(%run, %error, "a lost run could not be ended");
+            false
+        }
     }
 }

@@ -1,11 +1,15 @@
 //! A run's events, resumable after any of them on any process and after any crash; and as Server-Sent Events.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::response::sse::{Event, KeepAlive, Sse};
 use contracts::RunId;
 use futures::{Stream, StreamExt, future, stream};
-use platform::{database::Error, durable::unix_ms, http::Timestamp, task};
+use platform::{database::Error, http::Timestamp, task};
 use serde_json::{json, value::RawValue};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -19,7 +23,9 @@ use crate::App;
 const READ_MAX: i64 = 200;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// A stream without a single event for this long ends; the client may come back.
-const SILENCE_MAX_MS: i64 = 60 * 60 * 1000;
+const SILENCE_MAX: Duration = Duration::from_secs(60 * 60);
+/// How often a silent run is asked whether it is still there.
+const DOUBT_EVERY: Duration = Duration::from_secs(5);
 
 /// When a client may come back to a process that stops: soon, for another takes its place.
 const RESUME_AFTER: Duration = Duration::from_millis(500);
@@ -62,15 +68,15 @@ pub(super) fn follow(
     after: i64,
 ) -> impl Stream<Item = Result<RunEvent, Broken>> + Send {
     if run.events_kept {
-        told(app, run.id, after, run.state.is_final()).left_stream()
+        told(app, run.id, after, run.state.is_final(), SILENCE_MAX).left_stream()
     } else {
         stream::once(future::ready(Ok(from_record(&run, after)))).right_stream()
     }
 }
 
-/// The events of a run that has just begun, from its first one on.
+/// The events of a run that has just begun, from its first one on, however long it is silent: it may wait for a person.
 pub(crate) fn follow_new(app: Arc<App>, run: RunId) -> impl Stream<Item = Result<RunEvent, Broken>> + Send {
-    told(app, run, 0, false)
+    told(app, run, 0, false, Duration::MAX)
 }
 
 fn told(
@@ -78,17 +84,24 @@ fn told(
     run: RunId,
     after: i64,
     over: bool,
+    silence_max: Duration,
 ) -> impl Stream<Item = Result<RunEvent, Broken>> + Send {
     async_stream::stream! {
         let mut listener = app.hub.listen(run);
         let mut seen = after;
         let mut over = over;
-        let mut heard_at = unix_ms();
+        let mut heard_at = Instant::now();
+        let mut doubted_at: Option<Instant> = None;
         // Looks in a row that found nothing.
         let mut in_vain = 0_u32;
         loop {
             // A wait that brings nothing twice raises the question whether anything will come.
-            let look = match look(&app, run, seen, !over && in_vain >= 2).await {
+            let doubted =
+                !over && in_vain >= 2 && doubted_at.is_none_or(|at| at.elapsed() > DOUBT_EVERY);
+            if doubted {
+                doubted_at = Some(Instant::now());
+            }
+            let look = match look(&app, run, seen, doubted).await {
                 Ok(look) => look,
                 Err(error) => {
                     tracing::error!(%run, %error, "a stream can't be read");
@@ -101,7 +114,7 @@ fn told(
                 if over {
                     return;
                 }
-                if unix_ms() - heard_at > SILENCE_MAX_MS {
+                if heard_at.elapsed() > silence_max {
                     yield Err(Broken);
                     return;
                 }
@@ -111,7 +124,7 @@ fn told(
                 }
                 continue;
             }
-            (heard_at, in_vain) = (unix_ms(), 0);
+            (heard_at, in_vain) = (Instant::now(), 0);
             for event in look.events {
                 seen = event.sequence;
                 let last = event.kind == DONE;

@@ -47,8 +47,8 @@ impl Hearing {
     /// What comes next of the run; `Err` ends the answer.
     pub(super) fn hear_next(&mut self, next: Result<RunEvent, Broken>) -> Result<Vec<Piece>, Error> {
         let event = next.map_err(|Broken| {
-            let message = "What the agent says can't be read now. Send the request again in a moment.";
-            Error::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+            let message = "What the agent says can't be read now. What it has done so far stands.";
+            Error::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).final_word()
         })?;
         self.hear(&event.kind, &event.payload)
     }

@@ -41,6 +41,8 @@ pub enum Error {
     Full,
     #[error("the database can't be written: {0}")]
     Stopped(String),
+    #[error("the change's own code panicked: nothing was stored")]
+    Panicked,
     #[error("database: {0}")]
     Query(Arc<DbErr>),
     #[error("the database holds what no version of this program writes: {0}")]

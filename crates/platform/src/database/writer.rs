@@ -51,8 +51,7 @@ where
             let Some(change) = self.change.take() else { return false };
             // One change that panics is one that failed: all others need this task.
             let changed = std::panic::AssertUnwindSafe(async { change(tx).await }).catch_unwind().await;
-            let result =
-                changed.unwrap_or_else(|_| Err(E::from(Error::Stopped("the change panicked".into()))));
+            let result = changed.unwrap_or_else(|_| Err(E::from(Error::Panicked)));
             let kept = result.is_ok();
             self.result = Some(result);
             kept

@@ -118,7 +118,9 @@ impl From<database::Error> for StepError {
     fn from(error: database::Error) -> Self {
         match &error {
             database::Error::Corrupt(_) => Self::failed("database_corrupt", error),
-            // A broken constraint is broken again by the same change: trying it for ever would hang the run.
+            // The same code panics again, and a broken constraint is broken again by the same change: trying it for ever
+            // would hang the run.
+            database::Error::Panicked => Self::failed("change_panicked", error),
             database::Error::Query(refused) if refused.sql_err().is_some() => {
                 Self::failed("database_constraint", error)
             }

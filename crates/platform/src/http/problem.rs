@@ -112,7 +112,9 @@ impl From<database::Error> for Problem {
                 tracing::error!(%error, "the database can't be written");
                 Self::unavailable("database_stopped", "The database can't be written. Nothing was stored.")
             }
-            database::Error::Query(_) | database::Error::Corrupt(_) => Self::internal(&error),
+            database::Error::Panicked | database::Error::Query(_) | database::Error::Corrupt(_) => {
+                Self::internal(&error)
+            }
         }
     }
 }

@@ -139,6 +139,36 @@ async fn a_model_that_speaks_past_the_turns_time_is_cut_off_and_what_it_said_sta
     assert_ne!(turn.run["usage"]["output_tokens"], 0);
 }
 
+/// Makes a run's time to have ended long ago.
+async fn long_past(server: &Server, run: &str, state: &'static str) {
+    let run = run.to_owned();
+    let changed: Result<u64, platform::database::Error> = server
+        .database()
+        .await
+        .write(move |tx| {
+            Box::pin(async move {
+                let sql = "UPDATE runs SET deadline = 1, state = $2 WHERE id = $1";
+                tx.run(sql, platform::params![run, state]).await
+            })
+        })
+        .await;
+    assert_eq!(changed.map_err(|error| error.to_string()), Ok(1));
+}
+
+#[tokio::test]
+async fn a_run_that_was_being_cancelled_long_after_its_time_is_not_called_lost() {
+    let server = Server::start().await;
+    let api = server.api();
+    let conversation = agent_with(&api, "late", json!({})).await;
+    let run = api.say(&conversation, "[[hold the first words are heard and the last ones never]]").await;
+    api.stream(&run, 0).await.read_to("chat.delta").await;
+    long_past(&server, &run, "cancelling").await;
+
+    let turn = api.end_of(&run).await;
+
+    assert_eq!((&turn.run["state"], turn.all("error").len()), (&json!("cancelled"), 0), "{}", turn.run);
+}
+
 #[tokio::test]
 async fn a_run_that_is_given_up_leaves_no_step_open_and_nothing_of_it_comes_after() {
     let server = Server::start().await;
@@ -146,19 +176,8 @@ async fn a_run_that_is_given_up_leaves_no_step_open_and_nothing_of_it_comes_afte
     let conversation = agent_with(&api, "lost", json!({})).await;
     let run = api.say(&conversation, "[[hold the first words are heard and the last ones never]]").await;
     api.stream(&run, 0).await.read_to("chat.delta").await;
-    // Its time is made to have ended long ago; the step that listens knows nothing of it.
-    let database = server.database().await;
-    let id = run.clone();
-    database
-        .write(move |tx| {
-            Box::pin(async move {
-                tx.run("UPDATE runs SET deadline = 1 WHERE id = $1", platform::params![id]).await
-            })
-        })
-        .await
-        .map(|changed: u64| assert_eq!(changed, 1))
-        .map_err(|error: platform::database::Error| error.to_string())
-        .unwrap();
+    // The step that listens knows nothing of it.
+    long_past(&server, &run, "running").await;
 
     let turn = api.end_of(&run).await;
 

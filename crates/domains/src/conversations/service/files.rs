@@ -154,7 +154,7 @@ async fn take<E>(
     mut file: Result<Writing, Error>,
 ) -> (Result<u64, Error>, Result<Writing, Error>) {
     let mut pieces = std::pin::pin!(pieces);
-    let (mut length, mut block, mut in_block) = (0_u64, Vec::new(), 0);
+    let (mut length, mut block) = (0_u64, Vec::new());
     loop {
         let piece = match tokio::time::timeout(SILENCE_MAX, pieces.next()).await {
             Ok(Some(Ok(piece))) => piece,
@@ -166,10 +166,8 @@ async fn take<E>(
             break;
         }
         if length <= FILE_BYTES_MAX && file.is_ok() {
-            in_block += piece.len();
-            block.push(piece);
-            if in_block >= BLOCK_BYTES {
-                in_block = 0;
+            block.extend_from_slice(&piece);
+            if block.len() >= BLOCK_BYTES {
                 file = write(file, std::mem::take(&mut block)).await;
             }
         }
@@ -180,12 +178,10 @@ async fn take<E>(
     (Ok(length), write(file, block).await)
 }
 
-async fn write(file: Result<Writing, Error>, block: Vec<Bytes>) -> Result<Writing, Error> {
+async fn write(file: Result<Writing, Error>, block: Vec<u8>) -> Result<Writing, Error> {
     let mut writing = file?;
     blocking(move || {
-        for piece in &block {
-            writing.write(piece)?;
-        }
+        writing.write(&block)?;
         Ok(writing)
     })
     .await
