@@ -25,6 +25,9 @@ use crate::models;
 /// Messages that a turn looks back on. Older ones would not fit a model's context anyway.
 const TRANSCRIPT_MAX: i64 = 400;
 
+/// The last event of every run.
+pub(crate) const DONE: &str = "run.done";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RunState {
@@ -260,7 +263,7 @@ pub(crate) async fn finish(
     {
         emit(tx, run, "error", &json!({ "code": code, "message": message })).await?;
     }
-    emit(tx, run, "run.done", &done_frame(&ended)).await
+    emit(tx, run, DONE, &done_frame(&ended)).await
 }
 
 /// The payload of `run.done`.

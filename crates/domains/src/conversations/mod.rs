@@ -19,7 +19,7 @@ mod ws;
 pub(crate) use bulk::{MadeUp, add as add_made_up, any};
 pub(crate) use dispatch::{fail_lost, signal};
 pub use dispatch::{resume, start_next, sweep};
-pub(crate) use journal::{Brief, Run, RunEvent, RunState};
+pub(crate) use journal::{Brief, DONE, Run, RunEvent, RunState};
 pub use service::asks::sweep as sweep_asks;
 pub(crate) use service::{
     Error,
@@ -28,7 +28,7 @@ pub(crate) use service::{
 };
 pub(crate) use stop::{Stopped, stop_all};
 pub(crate) use store::usage::sums as usage;
-pub(crate) use stream::{Broken, DONE, follow_new};
+pub(crate) use stream::{Broken, follow_new};
 
 #[cfg(test)]
 pub(crate) use service::test_access::{

@@ -14,7 +14,7 @@ use serde_json::{json, value::RawValue};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    journal::{self, Run, RunEvent},
+    journal::{self, DONE, Run, RunEvent},
     store,
 };
 use crate::App;
@@ -30,9 +30,6 @@ const DOUBT_EVERY: Duration = Duration::from_secs(5);
 /// When a client may come back to a process that stops: soon, for another takes its place.
 const RESUME_AFTER: Duration = Duration::from_millis(500);
 const STOPPING: &str = "the server stops; resume with Last-Event-ID";
-
-/// The last event of every stream.
-pub(crate) const DONE: &str = "run.done";
 
 /// A run's events as Server-Sent Events.
 pub(super) fn events(
@@ -91,15 +88,12 @@ fn told(
         let mut seen = after;
         let mut over = over;
         let mut heard_at = Instant::now();
-        let mut doubted_at: Option<Instant> = None;
-        // Looks in a row that found nothing.
-        let mut in_vain = 0_u32;
+        // When silence raises the question whether anything will come.
+        let mut doubt_at = heard_at + DOUBT_EVERY;
         loop {
-            // A wait that brings nothing twice raises the question whether anything will come.
-            let doubted =
-                !over && in_vain >= 2 && doubted_at.is_none_or(|at| at.elapsed() > DOUBT_EVERY);
+            let doubted = !over && Instant::now() >= doubt_at;
             if doubted {
-                doubted_at = Some(Instant::now());
+                doubt_at = Instant::now() + DOUBT_EVERY;
             }
             let look = match look(&app, run, seen, doubted).await {
                 Ok(look) => look,
@@ -118,13 +112,13 @@ fn told(
                     yield Err(Broken);
                     return;
                 }
-                in_vain = in_vain.saturating_add(1);
                 if app.stopping.run_until_cancelled(listener.wait()).await.is_none() {
                     return;
                 }
                 continue;
             }
-            (heard_at, in_vain) = (Instant::now(), 0);
+            heard_at = Instant::now();
+            doubt_at = heard_at + DOUBT_EVERY;
             for event in look.events {
                 seen = event.sequence;
                 let last = event.kind == DONE;
@@ -230,13 +224,13 @@ mod tests {
         let wakes = async {
             loop {
                 app.hub.wake(run);
-                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
         tokio::select! {
             next = &mut next => assert!(next.is_none(), "nothing of it is there any more"),
             () = wakes => {}
-            () = tokio::time::sleep(Duration::from_secs(10)) => panic!("the reader waits for what never comes"),
+            () = tokio::time::sleep(3 * DOUBT_EVERY) => panic!("the reader waits for what never comes"),
         }
     }
 }

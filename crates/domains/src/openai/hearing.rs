@@ -8,7 +8,7 @@ use contracts::model::{ToolRequest, Usage};
 use serde_json::{Value, json};
 
 use super::error::Error;
-use crate::conversations::{Broken, RunEvent};
+use crate::conversations::{Broken, DONE, RunEvent};
 
 /// Between the texts of two model calls of one turn.
 const BETWEEN: &str = "\n\n";
@@ -86,7 +86,7 @@ impl Hearing {
                 self.failure = Some((text("code").to_owned(), text("message").to_owned()));
                 Vec::new()
             }
-            "run.done" => vec![self.end(&payload)?],
+            DONE => vec![self.end(&payload)?],
             "tool.start" | "tool.result" | "policy.decision" | "approval.requested" | "approval.decided" => {
                 vec![Piece::Event(json!({ "type": kind, "payload": payload }))]
             }

@@ -139,32 +139,34 @@ async fn a_model_that_speaks_past_the_turns_time_is_cut_off_and_what_it_said_sta
     assert_ne!(turn.run["usage"]["output_tokens"], 0);
 }
 
-/// Makes a run's time to have ended long ago.
-async fn long_past(server: &Server, run: &str, state: &'static str) {
-    let run = run.to_owned();
+/// A run whose model speaks no more, in this state, and its conversation. Its time is made to have ended long ago; the
+/// step that listens knows nothing of it.
+async fn long_past_its_time(server: &Server, state: &'static str) -> (String, String) {
+    let api = server.api();
+    let conversation = agent_with(&api, "late", json!({})).await;
+    let run = api.say(&conversation, "[[hold the first words are heard and the last ones never]]").await;
+    api.stream(&run, 0).await.read_to("chat.delta").await;
+    let id = run.clone();
     let changed: Result<u64, platform::database::Error> = server
         .database()
         .await
         .write(move |tx| {
             Box::pin(async move {
                 let sql = "UPDATE runs SET deadline = 1, state = $2 WHERE id = $1";
-                tx.run(sql, platform::params![run, state]).await
+                tx.run(sql, platform::params![id, state]).await
             })
         })
         .await;
     assert_eq!(changed.map_err(|error| error.to_string()), Ok(1));
+    (conversation, run)
 }
 
 #[tokio::test]
 async fn a_run_that_was_being_cancelled_long_after_its_time_is_not_called_lost() {
     let server = Server::start().await;
-    let api = server.api();
-    let conversation = agent_with(&api, "late", json!({})).await;
-    let run = api.say(&conversation, "[[hold the first words are heard and the last ones never]]").await;
-    api.stream(&run, 0).await.read_to("chat.delta").await;
-    long_past(&server, &run, "cancelling").await;
+    let (_, run) = long_past_its_time(&server, "cancelling").await;
 
-    let turn = api.end_of(&run).await;
+    let turn = server.api().end_of(&run).await;
 
     assert_eq!((&turn.run["state"], turn.all("error").len()), (&json!("cancelled"), 0), "{}", turn.run);
 }
@@ -173,11 +175,7 @@ async fn a_run_that_was_being_cancelled_long_after_its_time_is_not_called_lost()
 async fn a_run_that_is_given_up_leaves_no_step_open_and_nothing_of_it_comes_after() {
     let server = Server::start().await;
     let api = server.api();
-    let conversation = agent_with(&api, "lost", json!({})).await;
-    let run = api.say(&conversation, "[[hold the first words are heard and the last ones never]]").await;
-    api.stream(&run, 0).await.read_to("chat.delta").await;
-    // The step that listens knows nothing of it.
-    long_past(&server, &run, "running").await;
+    let (conversation, run) = long_past_its_time(&server, "running").await;
 
     let turn = api.end_of(&run).await;
 

@@ -124,26 +124,23 @@ pub(in super::super) async fn upload<E>(
     let begun = blocking(move || {
         let workspace = Workspace::open(&folder)?.with_bytes_max(WORKSPACE_BYTES_MAX);
         let writing = workspace.begin(&name)?;
-        Ok((workspace, writing))
-    });
-    let (workspace, begun) = match begun.await {
-        Ok((workspace, writing)) => (Some(workspace), Ok(writing)),
-        Err(error) => (None, Err(error)),
-    };
+        Ok(Upload { workspace, writing })
+    })
+    .await;
     let (length, written) = take(pieces, begun).await;
     // What is wrong with the path is what the sender can mend.
-    let writing = written?;
+    let Upload { workspace, writing } = written?;
     let bytes = length?;
-    let writing = blocking(move || {
-        if let Some(workspace) = workspace {
-            workspace.check_room(&writing)?;
-        }
-        Ok(writing)
-    })
-    .await?;
+    let writing = blocking(move || workspace.check_room(&writing).map(|()| writing)).await?;
     let entry = permit.entry(json!({ "path": path, "bytes": bytes }));
     audit::write(app, entry).await.map_err(super::Error::from)?;
     blocking(move || writing.commit()).await
+}
+
+/// A file on its way into a workspace.
+struct Upload {
+    workspace: Workspace,
+    writing: Writing,
 }
 
 /// Writes an upload as it comes, a block at a time: a thread works on it while there is something to write, and never
@@ -151,8 +148,8 @@ pub(in super::super) async fn upload<E>(
 /// sender hears the answer.
 async fn take<E>(
     pieces: impl Stream<Item = Result<Bytes, E>>,
-    mut file: Result<Writing, Error>,
-) -> (Result<u64, Error>, Result<Writing, Error>) {
+    mut file: Result<Upload, Error>,
+) -> (Result<u64, Error>, Result<Upload, Error>) {
     let mut pieces = std::pin::pin!(pieces);
     let (mut length, mut block) = (0_u64, Vec::new());
     loop {
@@ -178,13 +175,9 @@ async fn take<E>(
     (Ok(length), write(file, block).await)
 }
 
-async fn write(file: Result<Writing, Error>, block: Vec<u8>) -> Result<Writing, Error> {
-    let mut writing = file?;
-    blocking(move || {
-        writing.write(&block)?;
-        Ok(writing)
-    })
-    .await
+async fn write(file: Result<Upload, Error>, block: Vec<u8>) -> Result<Upload, Error> {
+    let mut upload = file?;
+    blocking(move || upload.writing.write(&block).map(|()| upload)).await
 }
 
 pub(in super::super) async fn remove(

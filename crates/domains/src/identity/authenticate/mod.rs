@@ -6,7 +6,6 @@
 mod client;
 mod cookie;
 mod origin;
-mod remembered;
 mod watch;
 
 use std::sync::Arc;
@@ -18,11 +17,10 @@ use axum::{
     response::Response,
 };
 use contracts::{Caller, Credential, SessionId, TenantId, UserId};
-use platform::{database::Error as StoreError, durable::unix_ms, http::Problem};
+use platform::{database::Error as StoreError, durable::unix_ms, http::Problem, remembered::Remembered};
 
 pub use client::Client;
 pub(super) use cookie::{clear as clear_cookie, session as session_cookie, values as cookie_values};
-pub use remembered::Sessions;
 
 use super::{
     impersonation, keys, oidc, sessions,
@@ -33,6 +31,9 @@ use crate::{
     authority::{self, Factor, Proven},
     permissions,
 };
+
+/// Callers by the hash of their credential.
+pub type Sessions = Remembered<String, Proven>;
 
 /// Paths that need no credential, and those below which none does.
 const PUBLIC: &[&str] = &["/health/live", "/health/ready", "/api/openapi.json"];
@@ -125,9 +126,9 @@ pub(super) async fn by_cookie(app: &App, headers: &HeaderMap) -> Result<Option<C
 async fn in_session(app: &App, headers: &HeaderMap) -> Result<Option<Proven>, StoreError> {
     let Some(token) = cookie::token(headers) else { return Ok(None) };
     let hash = sessions::hash_of(&app.config, token);
-    let generation = match app.sessions.get(&hash) {
+    let lookup = match app.sessions.get(&hash) {
         Ok(proven) => return Ok(Some(proven)),
-        Err(generation) => generation,
+        Err(lookup) => lookup,
     };
     let now = unix_ms();
     let idle_since = now - app.config.sign_in.session_idle_ms;
@@ -143,7 +144,7 @@ async fn in_session(app: &App, headers: &HeaderMap) -> Result<Option<Proven>, St
     let lacks_factor = session_rows::lacks_factor(app.database.read(), found.id).await?;
     let factor = if lacks_factor { Factor::Missing } else { Factor::Shown };
     let proven = Proven { caller, factor };
-    app.sessions.put(generation, hash, proven.clone());
+    app.sessions.put(lookup, hash, proven.clone());
     sessions::note_use(app, &found, now);
     Ok(Some(proven))
 }
@@ -173,9 +174,9 @@ pub(super) async fn of_session(
 /// By an access token of the identity provider, for somebody who has signed in here before.
 async fn by_access_token(app: &App, provider: &oidc::Provider, token: &str) -> Result<Proven, Problem> {
     let hash = app.config.keys.mac("access_token", token);
-    let generation = match app.sessions.get(&hash) {
+    let lookup = match app.sessions.get(&hash) {
         Ok(proven) => return Ok(proven),
-        Err(generation) => generation,
+        Err(lookup) => lookup,
     };
     let (user, tenant, ends_at) = oidc::bearer(app, provider, token).await?;
     let caller = Caller {
@@ -184,14 +185,14 @@ async fn by_access_token(app: &App, provider: &oidc::Provider, token: &str) -> R
         ..of_session(app, SessionId::new(), user, tenant, None).await?
     };
     let proven = Proven { caller, factor: Factor::Shown };
-    app.sessions.put(generation, hash, proven.clone());
+    app.sessions.put(lookup, hash, proven.clone());
     Ok(proven)
 }
 
 async fn by_key(app: &App, hash: String) -> Result<Proven, Problem> {
-    let generation = match app.sessions.get(&hash) {
+    let lookup = match app.sessions.get(&hash) {
         Ok(proven) => return Ok(proven),
-        Err(generation) => generation,
+        Err(lookup) => lookup,
     };
     let now = unix_ms();
     let found = key_rows::valid_key(app.database.read(), &hash, now).await?;
@@ -208,7 +209,7 @@ async fn by_key(app: &App, hash: String) -> Result<Proven, Problem> {
         impersonator: None,
     };
     let proven = Proven { caller, factor: Factor::Shown };
-    app.sessions.put(generation, hash, proven.clone());
+    app.sessions.put(lookup, hash, proven.clone());
     keys::note_use(app, found.id, found.user, found.last_used_at, now);
     Ok(proven)
 }
