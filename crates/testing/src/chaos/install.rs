@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -32,7 +33,7 @@ pub(super) struct Around<'a> {
 pub(super) struct Installation {
     program: PathBuf,
     environment: Vec<(String, String)>,
-    fault: Option<Fault>,
+    fault: OnceLock<Fault>,
     folder: PathBuf,
     pub database: PathBuf,
     /// What all its processes write there.
@@ -48,7 +49,6 @@ impl Installation {
         folder: &Path,
         around: &Around<'_>,
         engine: &[(&str, &str)],
-        fault: Option<Fault>,
     ) -> Self {
         let program = folder.join("soma");
         fs::copy(soma, &program).expect("the program can be copied");
@@ -74,7 +74,7 @@ impl Installation {
         let mut new = Self {
             program,
             environment: environment.chain(engine).collect(),
-            fault,
+            fault: OnceLock::new(),
             folder: folder.to_owned(),
             database,
             log: folder.join("serve.log"),
@@ -90,6 +90,11 @@ impl Installation {
         new.done(&["admin", "create", "--email", EMAIL]).await;
         new.api_key = new.done(&["apikey", "create", "--email", EMAIL]).await.trim().to_owned();
         new
+    }
+
+    /// From its next start on, its processes break a promise.
+    pub(super) fn break_from_now_on(&self, fault: Fault) {
+        self.fault.get_or_init(|| fault);
     }
 
     fn command(&self) -> Command {
@@ -144,7 +149,7 @@ impl Process {
         if let Some((name, pass)) = armed {
             command.env("SOMA_KILL_AT", format!("{name}:{pass}"));
         }
-        if let Some(fault) = installed.fault {
+        if let Some(fault) = installed.fault.get() {
             command.env("SOMA_FAULT", fault.as_str());
         }
         let mut child = command.spawn().expect("the program can be run");

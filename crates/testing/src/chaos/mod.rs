@@ -133,7 +133,6 @@ pub async fn run(options: &Options) -> Report {
         soma: &options.soma,
         folder: folder.path().to_owned(),
         around: Around { model_url: &model_url, effects_url: &effects_url },
-        fault: options.fault,
     };
     let report = if options.temporal {
         Chaos::new(options, Temporal::install(&ground).await, random).run(&outside).await
@@ -193,6 +192,10 @@ impl<'a, T: Topology> Chaos<'a, T> {
         self.expect_test_tools().await;
         self.api.make_careful_agent().await.expect("an agent can be made");
         self.topology.kill(Victim::Program).await.expect("it has just answered");
+        // What all conversations need is there for good: a promise that is broken on them leaves none to look at.
+        if let Some(fault) = self.options.fault {
+            self.topology.installation().break_from_now_on(fault);
+        }
         self.api.base.send_replace(None);
         let load = Load::start(&self.api, self.options.conversations, &mut self.random);
         self.kill_all(&load, begun).await;

@@ -38,8 +38,7 @@ impl Temporal {
             ("SA01_TEMPORAL_HOST", server.address.as_str()),
             ("SA01_TEMPORAL_CONVERSATION_QUEUE", server.name.as_str()),
         ];
-        let installed =
-            Installation::make(ground.soma, &ground.folder, &ground.around, &engine, ground.fault).await;
+        let installed = Installation::make(ground.soma, &ground.folder, &ground.around, &engine).await;
         let (gateway, worker) = (Process::gateway(), Process::worker());
         Self { installed, server, gateway, worker, url: String::new() }
     }

@@ -9,7 +9,6 @@ use std::{
 };
 
 use super::{
-    Fault,
     install::{Around, Installation, Point, Process},
     plan::{self, Planned},
     random::Random,
@@ -94,7 +93,6 @@ pub(super) struct Ground<'a> {
     pub soma: &'a Path,
     pub folder: PathBuf,
     pub around: Around<'a>,
-    pub fault: Option<Fault>,
 }
 
 /// `soma serve` on embedded engines: one process, one SQLite file.
@@ -107,8 +105,7 @@ pub(super) struct Standalone {
 impl Standalone {
     pub(super) async fn install(ground: &Ground<'_>) -> Self {
         let engine = [("SA01_TEMPORAL_HOST", "embedded:")];
-        let installed =
-            Installation::make(ground.soma, &ground.folder, &ground.around, &engine, ground.fault).await;
+        let installed = Installation::make(ground.soma, &ground.folder, &ground.around, &engine).await;
         Self { installed, process: Process::gateway(), url: String::new() }
     }
 }
