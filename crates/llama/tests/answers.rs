@@ -239,25 +239,35 @@ async fn an_answer_is_cut_where_the_context_ends() {
 #[tokio::test]
 async fn with_tools_every_answer_is_a_known_call_or_a_text() {
     let _turn = TURN.lock().await;
-    let mut calls = 0;
+    let is_call = async |text: &str, temperature| {
+        let request = ChatRequest { tools: tools(), temperature, ..question(text, 96) };
+        let answer = ask(&WITH_TOOLS, request).await.unwrap();
+        match answer.calls.as_slice() {
+            [] => assert!(answer.cut_at_limit || !answer.text.is_empty(), "{answer:?}"),
+            [(name, arguments)] => {
+                assert!(tools().iter().any(|tool| tool.name == *name), "{answer:?}");
+                assert!(arguments.is_object() && answer.text.is_empty(), "{answer:?}");
+            }
+            more => panic!("{more:?}"),
+        }
+        !answer.calls.is_empty()
+    };
+    let mut called = false;
     for text in
         ["What is the weather in Paris?", "Say hello.", "Search the web for otters 🦦.", "[[[[{{{{\"\"\""]
     {
         for temperature in [None, Some(0.8), Some(2.0)] {
-            let request = ChatRequest { tools: tools(), temperature, ..question(text, 96) };
-            let answer = ask(&WITH_TOOLS, request).await.unwrap();
-            match answer.calls.as_slice() {
-                [] => assert!(answer.cut_at_limit || !answer.text.is_empty(), "{answer:?}"),
-                [(name, arguments)] => {
-                    assert!(tools().iter().any(|tool| tool.name == *name), "{answer:?}");
-                    assert!(arguments.is_object() && answer.text.is_empty(), "{answer:?}");
-                    calls += 1;
-                }
-                more => panic!("{more:?}"),
-            }
+            called |= is_call(text, temperature).await;
         }
     }
-    assert!(calls > 0, "not one tool call");
+    // So small a model calls a tool in some of its answers only, and which ones is chance.
+    for _ in 0..200 {
+        if called {
+            return;
+        }
+        called = is_call("What is the weather in Paris?", Some(2.0)).await;
+    }
+    panic!("not one tool call");
 }
 
 #[tokio::test]
