@@ -17,7 +17,7 @@ build:
 test:
     ./test
 
-# Format, lint and the tests that need neither Temporal nor a release build.
+# Format, lint and the tests that need no engine and no release build.
 fast:
     ./test fast
 

@@ -10,7 +10,7 @@ use contracts::{RunId, engine::WorkflowEngine, model::ChatModel};
 use futures::future::BoxFuture;
 use platform::{
     config::{Config, ModelChoice, WorkflowChoice},
-    database::{self, Database},
+    database::{self, Database, Location},
     durable::{Ledger, StepError, Worker},
     egress::Egress,
     hub::Hub,
@@ -147,18 +147,19 @@ impl App {
     }
 }
 
-/// Makes the database's folder and file, private, unless they are there.
+/// Makes the folder and file of a database that is a file, private, unless they are there.
 pub fn prepare_database(config: &Config) -> Result<(), BuildError> {
-    if let Some(folder) = config.database.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    let Location::Sqlite(file) = &config.database else { return Ok(()) };
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         private_folder(folder).map_err(|error| BuildError::Folder(folder.to_owned(), error))?;
     }
-    private_file(&config.database).map_err(|error| BuildError::Folder(config.database.clone(), error))
+    private_file(file).map_err(|error| BuildError::Folder(file.clone(), error))
 }
 
 /// Opens the database, making its file when absent.
 pub async fn open_database(config: &Config) -> Result<Database, BuildError> {
     prepare_database(config)?;
-    Ok(Database::open(config.database.clone()).await?)
+    Ok(Database::open(&config.database).await?)
 }
 
 /// The same, and makes sure that its schema is up to date.

@@ -9,7 +9,7 @@ use platform::{
     egress::Egress,
     idempotency::{Guard, IdempotencyKey},
 };
-use testing::{Script, ScriptedModel};
+use testing::{Script, ScriptedModel, TestDatabase};
 
 use crate::{App, Parts, agents, identity, models::OpenAiModel, permissions, tenants};
 
@@ -18,18 +18,20 @@ pub(crate) struct World {
     pub caller: Caller,
     pub model: ScriptedModel,
     _folder: tempfile::TempDir,
+    _place: TestDatabase,
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let place = TestDatabase::migrated::<crate::Migrator>();
         let model = ScriptedModel::with_script(Script::by_directive());
         let (secret, fernet) = platform::secrets::generate();
         let text = |secret: &secrecy::SecretString| secrecy::ExposeSecret::expose_secret(secret).to_owned();
         let mut settings: HashMap<String, String> = [
             ("SECRET_KEY", text(&secret)),
             ("SA01_CRYPTO_FERNET_KEY", text(&fernet)),
-            ("SA01_DB_DSN", format!("sqlite://{}/soma.db", folder.path().display())),
+            ("SA01_DB_DSN", place.dsn().to_owned()),
             ("SA01_DATA_DIR", folder.path().display().to_string()),
             ("SA01_MODEL_URL", model.base_url()),
             ("SA01_MODEL_INPUT_PRICE", "1".into()),
@@ -42,7 +44,6 @@ impl World {
         }
         let config = Config::load(&Fixed(settings)).unwrap();
         let database = crate::open_database(&config).await.unwrap();
-        platform::database::migrate::<crate::Migrator>(&database).await.unwrap();
         let tenant = tenants::ensure_default(&database).await.unwrap();
         agents::ensure_default(&database, tenant).await.unwrap();
         let user = identity::create_admin(&database, "ada@example.org").await.unwrap();
@@ -67,6 +68,7 @@ impl World {
             },
             model,
             _folder: folder,
+            _place: place,
         }
     }
 

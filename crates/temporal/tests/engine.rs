@@ -4,7 +4,6 @@
 #![expect(clippy::expect_used, reason = "a test that can't set up its engine fails")]
 
 use std::{
-    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, LazyLock},
     time::Duration,
@@ -20,6 +19,7 @@ use testing::contract::{
     Choose, Clash, Deaf, Final, Flaky, Harness, Hold, Keyed, Mark, Model, Once, Pay, Scenario, Slow, Tool,
     World, change_code, until, workflow,
 };
+use testing::{TestDatabase, engines};
 use tokio_util::sync::CancellationToken;
 
 const NAME: &str = "contract";
@@ -36,19 +36,10 @@ temporal::host! {
 }
 
 /// The server that the tests share. It is left up, for the next run of them.
-static SERVER: LazyLock<String> = LazyLock::new(|| address(&engines(&["up", "temporal"])));
+static SERVER: LazyLock<String> = LazyLock::new(|| up(&["up", "temporal"]));
 
-fn engines(arguments: &[&str]) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/engines");
-    let ran =
-        Command::new(script).args(arguments).stderr(Stdio::inherit()).output().expect("scripts/engines runs");
-    assert!(ran.status.success(), "scripts/engines {arguments:?}");
-    String::from_utf8(ran.stdout).expect("text")
-}
-
-fn address(printed: &str) -> String {
-    let address = printed.lines().find_map(|line| line.strip_prefix("SA01_TEMPORAL_HOST="));
-    address.expect("the script says where the server is").to_owned()
+fn up(arguments: &[&str]) -> String {
+    engines(arguments).setting("SA01_TEMPORAL_HOST").to_owned()
 }
 
 fn config(task_queue: &str) -> Config {
@@ -63,7 +54,7 @@ fn config_at(address: String, task_queue: &str) -> Config {
 struct Process(Child);
 
 impl Process {
-    fn start(config: &Config, world: &Path, code: u8) -> Self {
+    fn start(config: &Config, world: &str, code: u8) -> Self {
         let child = Command::new(std::env::current_exe().expect("this executable"))
             .args(["--exact", "worker_process", "--ignored", "--nocapture", "--test-threads=1"])
             .env("CONTRACT_SERVER", &config.address)
@@ -102,7 +93,7 @@ impl Drop for Process {
 async fn worker_process() {
     let variable = |name: &str| std::env::var(name).expect("the tests start it");
     change_code(variable("CONTRACT_CODE").parse().expect("a number"));
-    let world = World::open(Path::new(&variable("CONTRACT_WORLD"))).await;
+    let world = World::open(&variable("CONTRACT_WORLD")).await;
     let config = config_at(variable("CONTRACT_SERVER"), &variable("CONTRACT_QUEUE"));
     let stop = CancellationToken::new();
     let parent_gone = stop.clone();
@@ -119,11 +110,10 @@ async fn worker_process() {
 
 struct OnServer {
     world: Arc<World>,
-    path: PathBuf,
+    place: TestDatabase,
     config: Config,
     engine: TemporalEngine,
     process: Option<Process>,
-    _folder: tempfile::TempDir,
 }
 
 impl OnServer {
@@ -132,15 +122,13 @@ impl OnServer {
     }
 
     async fn at(address: String) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("world.db");
-        let world = World::open(&path).await;
+        let (place, world) = World::create().await;
         // As short as a real queue's name, and this test's own.
         let id = RunId::new().to_string();
         let config = config_at(address, &id[id.len() - 6..]);
         let engine = TemporalEngine::new(config.clone(), NAME);
-        let process = Some(Process::start(&config, &path, 0));
-        Self { world, path, config, engine, process, _folder: folder }
+        let process = Some(Process::start(&config, place.dsn(), 0));
+        Self { world, place, config, engine, process }
     }
 
     async fn history_bytes(&mut self, scenario: Scenario) -> i64 {
@@ -194,7 +182,7 @@ impl Harness for OnServer {
         if let Some(process) = self.process.take() {
             until("the worker's end", || async { process.ended().then_some(()) }).await;
         }
-        self.process = Some(Process::start(&self.config, &self.path, code));
+        self.process = Some(Process::start(&self.config, self.place.dsn(), code));
     }
 
     async fn outcome(&mut self, run: RunId) -> Result<(), StepError> {
@@ -265,7 +253,7 @@ struct OwnServer {
 
 impl OwnServer {
     fn up(&self) -> String {
-        address(&engines(&["up", "temporal", "--name", &self.name, "--file", &self.file]))
+        up(&["up", "temporal", "--name", &self.name, "--file", &self.file])
     }
 
     fn down(&self) {

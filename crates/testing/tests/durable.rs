@@ -1,10 +1,11 @@
 //! The embedded engine and the simulator pass the contract of durable workflows.
 #![expect(clippy::expect_used, reason = "a test that can't set up its engine fails")]
 
-use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use contracts::RunId;
 use platform::durable::{Engine, Step, StepError, execute};
+use testing::TestDatabase;
 use testing::contract::{
     Doomed, Harness, Pay, Scenario, WAIT_MAX, World, change_code, simulated, until, workflow,
 };
@@ -16,22 +17,18 @@ const AT_ONCE: usize = 16;
 /// The embedded engine in a runtime of its own, whose end is a kill: tasks are dropped where they are.
 struct Embedded {
     world: Arc<World>,
-    path: PathBuf,
+    place: TestDatabase,
     process: Option<(tokio::runtime::Runtime, Arc<Engine<World>>)>,
     stopping: Option<tokio::task::JoinHandle<()>>,
     started: HashSet<RunId>,
     cancelled: HashSet<RunId>,
-    _folder: tempfile::TempDir,
 }
 
 impl Embedded {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("world.db");
-        let world = World::open(&path).await;
+        let (place, world) = World::create().await;
         let (started, cancelled) = (HashSet::new(), HashSet::new());
-        let mut new =
-            Self { world, path, process: None, stopping: None, started, cancelled, _folder: folder };
+        let mut new = Self { world, place, process: None, stopping: None, started, cancelled };
         new.resume(0).await;
         new
     }
@@ -103,10 +100,10 @@ impl Harness for Embedded {
             .enable_all()
             .build()
             .expect("a runtime");
-        let path = self.path.clone();
+        let dsn = self.place.dsn().to_owned();
         let (started, cancelled) = (self.started.clone(), self.cancelled.clone());
         let engine = runtime.spawn(async move {
-            let world = World::open(&path).await;
+            let world = World::open(&dsn).await;
             let ledger = world.ledger();
             let engine = Engine::new(world, ledger, AT_ONCE, async |context| workflow(&context).await);
             for run in started {
@@ -149,8 +146,7 @@ async fn two_attempts<S: Step<Worker = World>>(
 
 #[tokio::test]
 async fn a_late_attempt_cannot_complete() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let world = World::open(&folder.path().join("world.db")).await;
+    let (_place, world) = World::create().await;
     let (run, [late, current]) = two_attempts(&world, Pay { name: "pay".to_owned() }, "pay begun").await;
     world.open_gate(run, "pay").await;
     assert_eq!(current.await.expect("ran"), Ok(()));
@@ -161,8 +157,7 @@ async fn a_late_attempt_cannot_complete() {
 
 #[tokio::test]
 async fn a_late_attempt_cannot_fail_the_step() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let world = World::open(&folder.path().join("world.db")).await;
+    let (_place, world) = World::create().await;
     let (run, [late, current]) =
         two_attempts(&world, Doomed { name: "doomed".to_owned() }, "doomed begun").await;
     world.open_gate(run, "fail").await;
@@ -225,14 +220,12 @@ async fn a_run_that_waits_for_its_turn_hears_that_it_is_cancelled() {
 
 #[tokio::test]
 async fn every_single_crash_is_survived() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let world = World::open(&folder.path().join("world.db")).await;
+    let (_place, world) = World::create().await;
     simulated::every_single_crash_is_survived(&world).await;
 }
 
 #[tokio::test]
 async fn crashes_in_a_row_are_survived() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let world = World::open(&folder.path().join("world.db")).await;
+    let (_place, world) = World::create().await;
     simulated::crashes_in_a_row_are_survived(&world, 60).await;
 }

@@ -13,6 +13,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[AGENTS, VERSIONS];
 
 const AGENTS: Migration = Migration {
     name: "agents_0001_agents",
+    postgres: None,
     statements: &[
         "CREATE TABLE agents (
             id TEXT PRIMARY KEY,
@@ -42,6 +43,7 @@ const AGENTS: Migration = Migration {
 
 const VERSIONS: Migration = Migration {
     name: "agents_0002_versions",
+    postgres: None,
     statements: &[
         "ALTER TABLE agents ADD COLUMN tools_ask TEXT NOT NULL DEFAULT '[]'",
         "ALTER TABLE agents ADD COLUMN model TEXT",
@@ -267,9 +269,8 @@ pub(super) async fn page(
     without: &str,
 ) -> Result<Vec<Agent>, Error> {
     let after = page.after.clone().unwrap_or_default();
-    let sql = select!(
-        "WHERE tenant_id = $1 AND id > $2 AND id NOT IN (SELECT value FROM json_each($4)) ORDER BY id LIMIT $3"
-    );
+    let sql =
+        select!("WHERE tenant_id = $1 AND id > $2 AND $4 NOT LIKE '%\"' || id || '\"%' ORDER BY id LIMIT $3");
     let values = params![tenant, after, page.rows_wanted(), without];
     connection.all(sql, values).await?.iter().map(agent).collect()
 }

@@ -11,6 +11,7 @@ use super::{Approval, NewApproval, State};
 
 pub(super) const MIGRATIONS: &[Migration] = &[Migration {
     name: "approvals_0001_approvals",
+    postgres: None,
     statements: &[
         "CREATE TABLE approvals (
             id TEXT PRIMARY KEY,
@@ -126,7 +127,7 @@ pub(super) async fn page(
     let before = page.after.clone().unwrap_or_else(|| "g".into());
     let sql = select!(
         "WHERE tenant_id = $1 AND id < $2 AND ($3 IS NULL OR (state = 'pending') = ($3 = 1))
-           AND agent_id NOT IN (SELECT value FROM json_each($5)) ORDER BY id DESC LIMIT $4"
+           AND $5 NOT LIKE '%\"' || agent_id || '\"%' ORDER BY id DESC LIMIT $4"
     );
     let values = params![tenant, before, pending.map(i64::from), page.rows_wanted(), without];
     connection.all(sql, values).await?.iter().map(approval).collect()

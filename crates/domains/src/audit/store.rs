@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use contracts::TenantId;
 use platform::{
-    database::{Error, Migration, Param, Row, Sql, Tx, Value},
+    database::{Error, Migration, Param, Row, Sql, Text, Tx, Value},
     http::PageRequest,
     params,
 };
@@ -22,6 +22,7 @@ const CLOCK_SLACK_MS: i64 = 60_000;
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
         name: "audit_0001_entries",
+        postgres: None,
         statements: &[
             "CREATE TABLE audit_entries (
             id TEXT PRIMARY KEY,
@@ -41,6 +42,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         name: "audit_0002_chain",
+        postgres: Some(CHAIN_ON_POSTGRES),
         statements: &[
             "ALTER TABLE audit_entries ADD COLUMN impersonator_id TEXT",
             "ALTER TABLE audit_entries ADD COLUMN sequence BIGINT NOT NULL DEFAULT 0",
@@ -85,6 +87,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         name: "audit_0003_search",
+        postgres: None,
         statements: &[
             "CREATE INDEX audit_entries_actor ON audit_entries (tenant_id, actor_id, id)",
             "CREATE INDEX audit_entries_action ON audit_entries (tenant_id, action, id)",
@@ -94,6 +97,50 @@ pub(super) const MIGRATIONS: &[Migration] = &[
             "CREATE INDEX audit_entries_refused ON audit_entries (tenant_id, id) WHERE effect <> 'allow'",
         ],
     },
+];
+
+/// The same on PostgreSQL, whose triggers that come after a statement's rows would see the first of several only: each
+/// row moves the head before the next one is looked at. There a table can be emptied past its rows' triggers too.
+const CHAIN_ON_POSTGRES: &[&str] = &[
+    "ALTER TABLE audit_entries ADD COLUMN impersonator_id TEXT",
+    "ALTER TABLE audit_entries ADD COLUMN sequence BIGINT NOT NULL DEFAULT 0",
+    "ALTER TABLE audit_entries ADD COLUMN previous_hash TEXT",
+    "ALTER TABLE audit_entries ADD COLUMN hash TEXT",
+    "CREATE UNIQUE INDEX audit_entries_sequence ON audit_entries (tenant_id, sequence)",
+    "CREATE TABLE audit_heads (
+         tenant_id TEXT PRIMARY KEY,
+         sequence BIGINT NOT NULL,
+         hash TEXT NOT NULL,
+         earlier BIGINT NOT NULL DEFAULT 0
+     )",
+    "CREATE FUNCTION soma_audit_next() RETURNS trigger LANGUAGE plpgsql AS $$
+     DECLARE last BIGINT;
+     BEGIN
+         SELECT sequence INTO last FROM audit_heads WHERE tenant_id = NEW.tenant_id FOR UPDATE;
+         IF NEW.hash IS NULL OR NEW.previous_hash IS NULL OR NEW.sequence <> COALESCE(last, 0) + 1 THEN
+             RAISE EXCEPTION 'the audit takes only the next entry of a chain';
+         END IF;
+         INSERT INTO audit_heads (tenant_id, sequence, hash) VALUES (NEW.tenant_id, NEW.sequence, NEW.hash)
+         ON CONFLICT (tenant_id) DO UPDATE SET sequence = excluded.sequence, hash = excluded.hash;
+         RETURN NEW;
+     END $$",
+    "CREATE TRIGGER audit_entries_only_next BEFORE INSERT ON audit_entries
+     FOR EACH ROW EXECUTE FUNCTION soma_audit_next()",
+    "CREATE FUNCTION soma_audit_forward() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+         IF NEW.tenant_id <> OLD.tenant_id OR NEW.earlier <> OLD.earlier OR NEW.sequence <> OLD.sequence + 1 THEN
+             RAISE EXCEPTION 'the head of an audit only moves to the next entry';
+         END IF;
+         RETURN NEW;
+     END $$",
+    "CREATE TRIGGER audit_heads_only_forward BEFORE UPDATE ON audit_heads
+     FOR EACH ROW EXECUTE FUNCTION soma_audit_forward()",
+    "CREATE FUNCTION soma_audit_stays() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+         RAISE EXCEPTION '% is never changed or removed', TG_TABLE_NAME;
+     END $$",
+    "CREATE TRIGGER audit_entries_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_entries
+     FOR EACH STATEMENT EXECUTE FUNCTION soma_audit_stays()",
+    "CREATE TRIGGER audit_heads_stay BEFORE DELETE OR TRUNCATE ON audit_heads
+     FOR EACH STATEMENT EXECUTE FUNCTION soma_audit_stays()",
 ];
 
 /// The end of a tenant's chain.
@@ -125,7 +172,7 @@ fn insert_sql(records: usize) -> String {
     format!(
         "INSERT INTO audit_entries (id, tenant_id, at, actor_id, action, resource_type, resource_id, effect, reason,
              policy_revision, details, impersonator_id, sequence, previous_hash, hash)
-         SELECT * FROM (VALUES {})
+         SELECT * FROM (VALUES {}) AS rows
          WHERE $2 = COALESCE((SELECT hash FROM audit_heads WHERE tenant_id = $1), $3)",
         rows.join(", ")
     )
@@ -239,31 +286,38 @@ macro_rules! fits {
 /// Looking at entries, newest first, in the order of one index.
 struct Walk {
     /// The last entry that a page looks at, when there are as many.
-    stop: &'static str,
+    stop: Text,
     /// What fits among those.
-    find: &'static str,
+    find: Text,
 }
 
-/// Of the index and its own condition, once with the fifth parameter and once with the filter's own. The index is named,
-/// because SQLite, which has no statistics, took that of the tenant for all: 100,000 entries for an actor's 2,500.
+/// Of the index and its own condition, once with the fifth parameter and once with the filter's own. SQLite is told the
+/// index, because without statistics it took that of the tenant for all: 100,000 entries for an actor's 2,500.
+/// PostgreSQL has statistics.
 macro_rules! walk {
     ($index:literal, $alone:literal, $filtered:literal) => {
         Walk {
-            stop: concat!(
-                "SELECT id FROM audit_entries INDEXED BY ",
-                $index,
-                " WHERE tenant_id = $1 AND id < $2 AND id >= $3 ",
-                $alone,
-                " ORDER BY id DESC LIMIT 1 OFFSET $4"
-            ),
-            find: entries!(by concat!("INDEXED BY ", $index);
-                "AND id < $2 AND id >= $3 ",
-                $filtered,
-                " ",
-                fits!(),
-                "ORDER BY id DESC LIMIT $12"
-            ),
+            stop: Text {
+                sqlite: walk!(stop concat!("INDEXED BY ", $index), $alone),
+                postgres: walk!(stop "", $alone),
+            },
+            find: Text {
+                sqlite: walk!(find concat!("INDEXED BY ", $index), $filtered),
+                postgres: walk!(find "", $filtered),
+            },
         }
+    };
+    (stop $by:expr, $alone:literal) => {
+        concat!(
+            "SELECT id FROM audit_entries ",
+            $by,
+            " WHERE tenant_id = $1 AND id < $2 AND id >= $3 ",
+            $alone,
+            " ORDER BY id DESC LIMIT 1 OFFSET $4"
+        )
+    };
+    (find $by:expr, $filtered:literal) => {
+        entries!(by $by; "AND id < $2 AND id >= $3 ", $filtered, " ", fits!(), "ORDER BY id DESC LIMIT $12")
     };
 }
 
@@ -308,11 +362,12 @@ pub(super) async fn search(
 
     let mut bounds = params![tenant, before.as_str(), lowest.as_str(), LOOKED_AT_MAX - 1];
     bounds.extend(asked.map(|value| Value::from(value.as_str())));
-    let stop = connection.one(walk.stop, bounds).await?.map(|row| row.text("id")).transpose()?;
+    let stop =
+        connection.one(walk.stop.of(connection), bounds).await?.map(|row| row.text("id")).transpose()?;
     let pattern = filter.text.as_deref().map(contains);
     let rows = connection
         .all(
-            walk.find,
+            walk.find.of(connection),
             params![
                 tenant,
                 before,

@@ -5,10 +5,11 @@ use contracts::{
     policy::{Decision, Effect, Request, Resource, Subject},
 };
 use platform::{
-    database::{Database, Error, Migration, Sql, migrate},
+    database::{Database, Error, Location, Migration, Sql, migrate},
     params,
 };
 use serde_json::json;
+use testing::TestDatabase;
 
 use super::{
     Broken, Entry, Noted, Verification, add, add_all,
@@ -16,10 +17,10 @@ use super::{
     store, verify,
 };
 
-async fn database() -> (tempfile::TempDir, Database) {
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(folder.path().join("soma.db")).await.unwrap();
-    (folder, database)
+async fn database() -> (TestDatabase, Database) {
+    let place = TestDatabase::empty();
+    let database = Database::open(&place.dsn().parse().unwrap()).await.unwrap();
+    (place, database)
 }
 
 fn entry(tenant: TenantId) -> Entry {
@@ -100,12 +101,16 @@ async fn an_entry_of_another_process_is_followed_and_not_forked_from() {
     assert_eq!(found(&database, tenant).await, (3, 0, None));
 }
 
+fn is_on_a_server(database: &Database) -> bool {
+    matches!(database.location(), Location::Postgres(_))
+}
+
 async fn apply(database: &Database, migrations: &'static [Migration]) {
     let applied: Result<(), Error> = database
         .write(move |tx| {
             Box::pin(async move {
-                for statement in migrations.iter().flat_map(|migration| migration.statements) {
-                    tx.run(statement, params![]).await?;
+                for migration in migrations {
+                    migration.apply(tx).await?;
                 }
                 Ok(())
             })
@@ -121,6 +126,10 @@ async fn run(database: &Database, sql: &'static str) -> Result<u64, Error> {
 #[tokio::test]
 async fn entries_from_before_the_chain_are_kept_counted_and_missed() {
     let (_folder, database) = database().await;
+    if is_on_a_server(&database) {
+        // No version without a chain ran there.
+        return;
+    }
     apply(&database, &store::MIGRATIONS[..1]).await;
     let tenant = TenantId::new();
     for old in [entry(tenant), entry(tenant), entry(TenantId::new()), entry(tenant)] {
@@ -158,12 +167,12 @@ async fn a_chain_made_anew_holds_but_not_against_a_head_that_was_noted() {
     change(&database, tenant, true).await.unwrap();
     assert_eq!(verify(&database, tenant, Some(&noted)).await.unwrap().broken, None);
 
-    for sql in [
-        "DROP TRIGGER audit_entries_no_delete",
-        "DROP TRIGGER audit_heads_no_delete",
-        "DELETE FROM audit_entries",
-        "DELETE FROM audit_heads",
-    ] {
+    let unguard = if is_on_a_server(&database) {
+        ["DROP TRIGGER audit_entries_stay ON audit_entries", "DROP TRIGGER audit_heads_stay ON audit_heads"]
+    } else {
+        ["DROP TRIGGER audit_entries_no_delete", "DROP TRIGGER audit_heads_no_delete"]
+    };
+    for sql in unguard.into_iter().chain(["DELETE FROM audit_entries", "DELETE FROM audit_heads"]) {
         run(&database, sql).await.unwrap();
     }
     let (mut head, mut broken) = (Head::genesis(), Vec::new());

@@ -19,6 +19,7 @@ use super::{Call, Outcome, Tool};
 pub(super) const MIGRATIONS: &[Migration] = &[Migration {
     name: "tools_test_0001_effects",
     // No unique key: a repeated effect must show, not fail.
+    postgres: None,
     statements: &["CREATE TABLE test_effects (idempotency_key TEXT NOT NULL, note TEXT NOT NULL)"],
 }];
 

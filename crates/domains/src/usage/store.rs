@@ -38,9 +38,10 @@ macro_rules! sums_of {
         concat!(
             "SELECT ",
             $key,
-            " AS key, COUNT(*) AS runs, SUM(input_tokens) AS input_tokens, SUM(output_tokens) AS output_tokens, SUM(",
+            " AS key, COUNT(*) AS runs, CAST(SUM(input_tokens) AS BIGINT) AS input_tokens, \
+             CAST(SUM(output_tokens) AS BIGINT) AS output_tokens, CAST(SUM(",
             $cost,
-            ") AS cost_micros FROM ",
+            ") AS BIGINT) AS cost_micros FROM ",
             $table,
             " WHERE tenant_id = $1 AND created_at >= $2 AND created_at < $3 ",
             "GROUP BY 1 ORDER BY 5 DESC, 2 DESC, 1 LIMIT $4"

@@ -23,7 +23,7 @@ pub use read::{Fault, Faults};
 pub use registry::{Kind, SETTINGS, Setting};
 pub use sign_in::{Mail, SignIn};
 
-use crate::{egress::AllowList, secrets::Keys};
+use crate::{database::Location, egress::AllowList, secrets::Keys};
 
 /// Where settings come from. A trait, so that tests need no process environment.
 pub trait Source: Send + Sync {
@@ -105,7 +105,7 @@ pub struct Workflows {
 pub struct Config {
     pub keys: Keys,
     pub data_dir: PathBuf,
-    pub database: PathBuf,
+    pub database: Location,
     pub listen: SocketAddr,
     pub gateway: Gateway,
     pub model: Model,

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{Config, Model, ModelChoice, SETTINGS, Setting, Source, WorkflowChoice, Workflows};
-use crate::{egress::AllowList, secrets::Keys};
+use crate::{database::Location, egress::AllowList, secrets::Keys};
 
 const EMBEDDED: &str = "embedded:";
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -173,17 +173,9 @@ impl Reader<'_> {
         Some(Keys::new(secret_key?, ring?))
     }
 
-    fn database(&mut self) -> Option<PathBuf> {
+    fn database(&mut self) -> Option<Location> {
         let dsn = self.text("SA01_DB_DSN")?;
-        if let Some(path) = dsn.strip_prefix("sqlite://").filter(|path| !path.is_empty()) {
-            return Some(PathBuf::from(path));
-        }
-        if dsn.starts_with("postgres://") || dsn.starts_with("postgresql://") {
-            self.fault("SA01_DB_DSN", "PostgreSQL is not in this version: use sqlite://PATH");
-        } else {
-            self.fault("SA01_DB_DSN", "expected sqlite://PATH");
-        }
-        None
+        dsn.parse().map_err(|problem: String| self.fault("SA01_DB_DSN", problem)).ok()
     }
 
     fn embedded_only(&mut self, name: &str, engine: &str) {

@@ -66,7 +66,11 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Key,
         "Fernet keys for secrets of authenticators and of single sign-on, comma-separated: the first encrypts, all decrypt.",
     ),
-    required("SA01_DB_DSN", Kind::Engine, "The database: `sqlite://PATH`."),
+    required(
+        "SA01_DB_DSN",
+        Kind::Engine,
+        "The database: `sqlite://PATH`, or `postgresql://USER:PASSWORD@HOST:PORT/NAME` with `sslmode` and `sslrootcert`.",
+    ),
     required("SA01_REDIS_URL", Kind::Engine, "Cache and live streams: `embedded:`."),
     required("SA01_KAFKA_BOOTSTRAP_SERVERS", Kind::Engine, "Events: `embedded:`."),
     required(

@@ -84,7 +84,6 @@ fn engines_of_a_later_version_are_refused_by_name() {
         ("SA01_REDIS_URL", "redis://127.0.0.1"),
         ("SA01_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092"),
         ("SA01_OPA_URL", "http://127.0.0.1:8181"),
-        ("SA01_DB_DSN", "postgresql://u:p@127.0.0.1/soma"),
         ("VAULT_ADDR", "http://127.0.0.1:8200"),
     ] {
         let faults = faults(&[(name, value)]);

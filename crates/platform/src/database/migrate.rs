@@ -1,17 +1,21 @@
 //! Migrations: each domain lists its own, and they run in the order of the `domains!` list.
 
-use sea_orm::{ConnectionTrait, DbErr};
+use std::collections::HashSet;
+
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 use sea_orm_migration::{MigrationName, MigratorTrait, SchemaManager};
 
 pub use sea_orm_migration::MigrationTrait;
 
-use super::{Database, Error};
+use super::{Database, Error, Location, postgres};
 
-/// A change of the schema as portable SQL, run once, in one transaction.
+/// A change of the schema, run once, in one transaction.
 #[derive(Debug, Clone, Copy)]
 pub struct Migration {
     /// Sorted by name within a domain; never renamed once released.
     pub name: &'static str,
+    /// Where PostgreSQL needs statements of its own.
+    pub postgres: Option<&'static [&'static str]>,
     pub statements: &'static [&'static str],
 }
 
@@ -21,13 +25,26 @@ impl MigrationName for Migration {
     }
 }
 
+impl Migration {
+    /// Runs its statements.
+    pub async fn apply(&self, connection: &impl ConnectionTrait) -> Result<(), DbErr> {
+        if connection.get_database_backend() == DbBackend::Postgres {
+            for statement in self.postgres.unwrap_or(self.statements) {
+                connection.execute_unprepared(&postgres::by_bytes(statement)).await?;
+            }
+        } else {
+            for statement in self.statements {
+                connection.execute_unprepared(statement).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for statement in self.statements {
-            manager.get_connection().execute_unprepared(statement).await?;
-        }
-        Ok(())
+        self.apply(manager.get_connection()).await
     }
 
     fn use_transaction(&self) -> Option<bool> {
@@ -35,15 +52,40 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Brings the schema up to date. Safe to call at every start.
+/// How long another process's migration is waited for.
+const OTHERS_WAIT: &str = "SET lock_timeout = '5min'";
+/// How long one statement waits for readers: everybody who comes after it waits behind it.
+const READERS_WAIT: &str = "SET lock_timeout = '10s'";
+
+/// Brings the schema up to date. Safe to call at every start, and by several processes at once.
 pub async fn migrate<M: MigratorTrait>(database: &Database) -> Result<(), Error> {
-    let connection = super::connect(database.path(), 1, false).await?;
+    let connection = super::connect(database.location(), false).await?;
+    if let Location::Postgres(_) = database.location() {
+        connection.execute_unprepared(OTHERS_WAIT).await?;
+        // Held until the connection closes.
+        let lock = format!("SELECT pg_advisory_lock({})", postgres::MIGRATION);
+        connection.execute_unprepared(&lock).await?;
+        connection.execute_unprepared(READERS_WAIT).await?;
+    }
     M::up(&connection, None).await?;
     Ok(connection.close().await?)
 }
 
-/// Names of the migrations that have not run.
+/// Names of the migrations that have not run. Those that a newer version of this program has run beside them are no
+/// fault: the version before it goes on with the schema that it made.
 pub async fn pending<M: MigratorTrait>(database: &Database) -> Result<Vec<String>, Error> {
-    let pending = M::get_pending_migrations_read_only(database.read()).await?;
-    Ok(pending.iter().map(|migration| migration.name().to_owned()).collect())
+    let connection = database.read();
+    let mut run = HashSet::new();
+    if SchemaManager::new(connection).has_table(TABLE).await? {
+        let sql = format!("SELECT version FROM {TABLE}");
+        let rows = connection.query_all_raw(Statement::from_string(connection.get_database_backend(), sql));
+        for row in rows.await? {
+            run.insert(row.try_get::<String>("", "version")?);
+        }
+    }
+    let known = M::migrations();
+    Ok(known.iter().map(|one| one.name().to_owned()).filter(|name| !run.contains(name)).collect())
 }
+
+/// Where the library notes which have run.
+const TABLE: &str = "seaql_migrations";

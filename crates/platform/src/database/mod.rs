@@ -2,27 +2,31 @@
 //!
 //! SQLite takes one writer at a time and pays one disk sync a commit. So every change goes through one queue, whose
 //! task runs all waiting changes in one `BEGIN IMMEDIATE` transaction (each in a savepoint of its own, so that one
-//! failure undoes only itself) and answers nobody before the commit is on disk.
+//! failure undoes only itself) and answers nobody before the commit is on disk. On PostgreSQL it is the same, and a
+//! lock that each such transaction takes first makes all processes' writers one.
 //!
 //! Nothing is written outside [`Database::write`]. SQL itself stands only in stores.
 
+mod location;
 mod migrate;
+pub(crate) mod postgres;
 mod row;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr,
+    ConnectOptions, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr,
     sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
 };
 
+pub use location::{Location, Postgres};
 pub use migrate::{Migration, MigrationTrait, migrate, pending};
-pub use row::{Param, Row, Sql};
-pub use sea_orm::Value;
+pub use row::{Param, Row, Sql, Text};
+pub use sea_orm::{DbBackend, Value};
 pub use sea_orm_migration::MigratorTrait;
 
 /// A change in progress; it is on disk once [`Database::write`] has returned.
@@ -43,6 +47,9 @@ pub enum Error {
     Stopped(String),
     #[error("the change's own code panicked: nothing was stored")]
     Panicked,
+    /// The connection broke in the middle of the commit.
+    #[error("whether it was stored is not known, for the database went away: {0}")]
+    Unknown(String),
     #[error("database: {0}")]
     Query(Arc<DbErr>),
     #[error("the database holds what no version of this program writes: {0}")]
@@ -52,41 +59,72 @@ pub enum Error {
 /// SQLite's codes for "database or disk is full" and for an input/output error while writing.
 const SQLITE_FULL: [&str; 2] = ["(code: 13)", "database or disk is full"];
 
+/// PostgreSQL's code for the same.
+const POSTGRES_FULL: &str = "53100";
+
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
         let text = error.to_string();
-        if SQLITE_FULL.iter().any(|mark| text.contains(mark)) || text.contains("No space left") {
+        if SQLITE_FULL.iter().any(|mark| text.contains(mark))
+            || text.contains("No space left")
+            || state_of(&error).as_deref() == Some(POSTGRES_FULL)
+        {
             return Self::Full;
         }
         Self::Query(Arc::new(error))
     }
 }
 
+impl Error {
+    /// Whether the same statement fails in the same way however often it is tried: it breaks a constraint, or is no
+    /// statement.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        let Self::Query(error) = self else { return false };
+        // Classes of SQLSTATE: data, integrity, syntax or access, and errors that a trigger raises.
+        let refused = |state: String| ["22", "23", "42", "P0"].iter().any(|class| state.starts_with(class));
+        error.sql_err().is_some() || state_of(error).is_some_and(refused)
+    }
+}
+
+/// PostgreSQL's SQLSTATE. SQLite has numbers of its own, which look otherwise.
+fn state_of(error: &DbErr) -> Option<String> {
+    let (DbErr::Conn(RuntimeErr::SqlxError(error))
+    | DbErr::Exec(RuntimeErr::SqlxError(error))
+    | DbErr::Query(RuntimeErr::SqlxError(error))) = error
+    else {
+        return None;
+    };
+    let code = error.as_database_error()?.code()?;
+    (code.len() == 5).then(|| code.into_owned())
+}
+
 #[derive(Clone)]
 pub struct Database {
     readers: DatabaseConnection,
     writer: writer::Handle,
-    path: PathBuf,
+    location: Arc<Location>,
 }
 
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Database").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Database").field("location", &self.location).finish_non_exhaustive()
     }
 }
 
 impl Database {
-    /// Opens (and makes, when absent) the SQLite file at `path`.
-    pub async fn open(path: PathBuf) -> Result<Self, Error> {
+    /// Opens a database. A file of SQLite's is made where there is none; on a server it has to be there.
+    pub async fn open(location: &Location) -> Result<Self, Error> {
         // The writer comes first: it makes the file and turns the write-ahead log on.
-        let writer = connect(&path, 1, false).await?;
-        let readers = connect(&path, READERS_MAX, true).await?;
-        Ok(Self { readers, writer: writer::start(writer, path.clone()), path })
+        let writer = connect(location, false).await?;
+        let readers = connect(location, true).await?;
+        let location = Arc::new(location.clone());
+        Ok(Self { readers, writer: writer::start(writer, Arc::clone(&location)), location })
     }
 
     #[must_use]
-    pub fn path(&self) -> &std::path::Path {
-        &self.path
+    pub fn location(&self) -> &Location {
+        &self.location
     }
 
     /// For reading outside a change. Sees what was committed before the call.
@@ -119,15 +157,19 @@ impl Database {
     }
 }
 
-async fn connect(
-    path: &std::path::Path,
-    connections: u32,
-    read_only: bool,
-) -> Result<DatabaseConnection, Error> {
+/// Connections for reading, or one for changes.
+async fn connect(location: &Location, read_only: bool) -> Result<DatabaseConnection, Error> {
+    match location {
+        Location::Sqlite(path) => connect_sqlite(path, read_only).await,
+        Location::Postgres(at) => Ok(postgres::connect(at, read_only).await?),
+    }
+}
+
+async fn connect_sqlite(path: &std::path::Path, read_only: bool) -> Result<DatabaseConnection, Error> {
     let file = path.to_owned();
     let mut options = ConnectOptions::new("sqlite::memory:");
     options
-        .max_connections(connections)
+        .max_connections(if read_only { READERS_MAX } else { 1 })
         .min_connections(1)
         .acquire_timeout(BUSY_WAIT)
         .test_before_acquire(false)

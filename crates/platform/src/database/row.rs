@@ -1,34 +1,42 @@
 //! Statements with bound parameters, and rows read by column name.
 //!
-//! One SQL text serves SQLite and PostgreSQL: parameters are `$1`, types are TEXT and BIGINT, JSON is text, times are
-//! milliseconds since 1970.
+//! One SQL text serves SQLite and PostgreSQL, but for the few that need a [`Text`] for each: parameters are `$1`, types
+//! are TEXT and BIGINT, JSON is text, times are milliseconds since 1970.
 
 use std::{fmt::Display, str::FromStr};
 
-use sea_orm::{ConnectionTrait, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement, Value};
 use serde::de::DeserializeOwned;
 
-use super::Error;
+use super::{Error, postgres};
 
 /// One row. Every reader names the column, so a changed query can't shift another's meaning.
 #[derive(Debug)]
-pub struct Row(QueryResult);
+pub struct Row {
+    result: QueryResult,
+    /// Whether its texts are as [`postgres::storable`] made them.
+    escaped: bool,
+}
 
 impl Row {
     pub fn text(&self, column: &str) -> Result<String, Error> {
-        Ok(self.0.try_get("", column)?)
+        Ok(self.restored(self.result.try_get("", column)?))
     }
 
     pub fn text_opt(&self, column: &str) -> Result<Option<String>, Error> {
-        Ok(self.0.try_get("", column)?)
+        Ok(self.result.try_get::<Option<String>>("", column)?.map(|text| self.restored(text)))
     }
 
     pub fn int(&self, column: &str) -> Result<i64, Error> {
-        Ok(self.0.try_get("", column)?)
+        Ok(self.result.try_get("", column)?)
     }
 
     pub fn int_opt(&self, column: &str) -> Result<Option<i64>, Error> {
-        Ok(self.0.try_get("", column)?)
+        Ok(self.result.try_get("", column)?)
+    }
+
+    fn restored(&self, text: String) -> String {
+        if self.escaped { postgres::restored(text) } else { text }
     }
 
     pub fn flag(&self, column: &str) -> Result<bool, Error> {
@@ -54,6 +62,23 @@ fn parse<T: FromStr<Err: Display>>(column: &str, text: &str) -> Result<T, Error>
     text.parse().map_err(|error| Error::Corrupt(format!("{column}: {error}")))
 }
 
+/// A statement that the two databases spell differently.
+#[derive(Debug, Clone, Copy)]
+pub struct Text {
+    pub sqlite: &'static str,
+    pub postgres: &'static str,
+}
+
+impl Text {
+    /// As the database of this connection has it.
+    pub fn of(self, connection: &(impl ConnectionTrait + ?Sized)) -> &'static str {
+        match connection.get_database_backend() {
+            DbBackend::Postgres => self.postgres,
+            _ => self.sqlite,
+        }
+    }
+}
+
 /// The three things a store does with a statement, on a connection or within a change.
 pub trait Sql: ConnectionTrait {
     /// Runs a statement; answers how many rows it changed.
@@ -66,7 +91,7 @@ pub trait Sql: ConnectionTrait {
         sql: &'static str,
         values: Vec<Value>,
     ) -> impl Future<Output = Result<Option<Row>, Error>> + Send {
-        async move { Ok(self.query_one_raw(statement(self, sql, values)).await?.map(Row)) }
+        async move { Ok(self.query_one_raw(statement(self, sql, values)).await?.map(|found| row(self, found))) }
     }
 
     fn all(
@@ -74,7 +99,10 @@ pub trait Sql: ConnectionTrait {
         sql: &'static str,
         values: Vec<Value>,
     ) -> impl Future<Output = Result<Vec<Row>, Error>> + Send {
-        async move { Ok(self.query_all_raw(statement(self, sql, values)).await?.into_iter().map(Row).collect()) }
+        async move {
+            let found = self.query_all_raw(statement(self, sql, values)).await?;
+            Ok(found.into_iter().map(|found| row(self, found)).collect())
+        }
     }
 }
 
@@ -83,9 +111,21 @@ impl<C: ConnectionTrait> Sql for C {}
 fn statement(
     connection: &(impl ConnectionTrait + ?Sized),
     sql: &'static str,
-    values: Vec<Value>,
+    mut values: Vec<Value>,
 ) -> Statement {
-    Statement::from_sql_and_values(connection.get_database_backend(), sql, values)
+    let backend = connection.get_database_backend();
+    if backend == DbBackend::Postgres {
+        for value in &mut values {
+            if let Value::String(Some(text)) = value {
+                *text = postgres::storable(std::mem::take(text));
+            }
+        }
+    }
+    Statement::from_sql_and_values(backend, sql, values)
+}
+
+fn row(connection: &(impl ConnectionTrait + ?Sized), result: QueryResult) -> Row {
+    Row { result, escaped: connection.get_database_backend() == DbBackend::Postgres }
 }
 
 /// What may stand in [`params!`]: text, numbers and ids.

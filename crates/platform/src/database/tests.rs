@@ -1,25 +1,34 @@
 //! What the writer answers is what is on disk, also after SQLite has rolled back by itself.
 
+mod on_postgres;
+
 use futures::future::join_all;
 use sea_orm::{ConnectionTrait, DbErr};
+use testing::TestDatabase;
 
 use super::{Database, Error, Sql};
 use crate::params;
 
-async fn database() -> (tempfile::TempDir, Database) {
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(folder.path().join("kept.db")).await.unwrap();
+async fn database() -> (TestDatabase, Database) {
+    let kept = TestDatabase::empty();
+    let database = open(kept.dsn()).await;
+    (kept, database)
+}
+
+/// As a process of its own would, with tables if there are none.
+async fn open(dsn: &str) -> Database {
+    let database = Database::open(&dsn.parse().unwrap()).await.unwrap();
     let made: Result<u64, Error> = database
         .write(|tx| {
             Box::pin(async move {
-                tx.run("CREATE TABLE kept (number BIGINT PRIMARY KEY)", params![]).await?;
-                let sql = "CREATE TABLE child (kept BIGINT REFERENCES kept DEFERRABLE INITIALLY DEFERRED)";
+                tx.run("CREATE TABLE IF NOT EXISTS kept (number BIGINT PRIMARY KEY)", params![]).await?;
+                let sql = "CREATE TABLE IF NOT EXISTS child (kept BIGINT REFERENCES kept DEFERRABLE INITIALLY DEFERRED)";
                 tx.run(sql, params![]).await
             })
         })
         .await;
     made.unwrap();
-    (folder, database)
+    database
 }
 
 async fn keep(database: &Database, number: i64) -> Result<u64, Error> {
@@ -107,4 +116,51 @@ async fn a_change_that_panics_is_undone_alone_and_the_writer_goes_on() {
     assert_eq!((first.unwrap(), second.unwrap()), (1, 1));
     assert_eq!(kept(&database).await, [1, 2]);
     database.ready().await.unwrap();
+}
+
+#[tokio::test]
+async fn changes_of_two_processes_come_one_after_the_other() {
+    let (kept_in, first) = database().await;
+    let second = open(kept_in.dsn()).await;
+    let count = |database: Database| async move {
+        let counted: Result<u64, Error> = database
+            .write(|tx| {
+                Box::pin(async move {
+                    let seen = tx.one("SELECT COUNT(*) AS seen FROM kept", params![]).await?;
+                    let seen = seen.map_or(Ok(0), |row| row.int("seen"))?;
+                    tx.run("INSERT INTO kept VALUES ($1)", params![seen]).await
+                })
+            })
+            .await;
+        counted.unwrap()
+    };
+    for _ in 0..20 {
+        join_all((0..6).map(|number| count(if number % 2 == 0 { first.clone() } else { second.clone() })))
+            .await;
+    }
+    assert_eq!(kept(&first).await, (0..120).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn every_text_is_read_as_it_was_written() {
+    let (_folder, database) = database().await;
+    let texts = ["", "a\0b", "\u{f8ff}0", "\u{1f600} \" ' \\", "{\"a\": \"\\u0000\"}"];
+    let written: Result<(), Error> = database
+        .write(move |tx| {
+            Box::pin(async move {
+                tx.run("CREATE TABLE texts (number BIGINT PRIMARY KEY, said TEXT NOT NULL)", params![])
+                    .await?;
+                for (number, text) in (0_i64..).zip(texts) {
+                    tx.run("INSERT INTO texts VALUES ($1, $2)", params![number, text]).await?;
+                }
+                Ok(())
+            })
+        })
+        .await;
+    written.unwrap();
+    for text in texts {
+        let found =
+            database.read().all("SELECT said FROM texts WHERE said = $1", params![text]).await.unwrap();
+        assert_eq!(found.iter().map(|row| row.text("said").unwrap()).collect::<Vec<_>>(), [text]);
+    }
 }

@@ -1,20 +1,23 @@
 //! The one writer: takes changes from a queue, commits them together, then answers each.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures::{FutureExt, future::BoxFuture};
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Error, Tx};
+use super::{Error, Location, Tx, postgres};
 
 /// Changes that may wait. A sender past this waits in turn, which slows whoever makes too many.
 const QUEUE_MAX: usize = 1024;
 /// Changes in one commit. More would make the first wait too long for the last.
 const BATCH_MAX: usize = 128;
 
+/// How long a connection that is given up may take to close.
+const CLOSE_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 /// How long before the commit the fault `ack_early` answers.
 const EARLY: std::time::Duration = std::time::Duration::from_millis(10);
 
@@ -90,9 +93,9 @@ impl Handle {
     }
 }
 
-pub(super) fn start(connection: DatabaseConnection, path: PathBuf) -> Handle {
+pub(super) fn start(connection: DatabaseConnection, location: Arc<Location>) -> Handle {
     let (queue, mut waiting) = mpsc::channel::<Box<dyn Job>>(QUEUE_MAX);
-    let mut writer = Writer { path, connection: Some(connection) };
+    let mut writer = Writer { location, connection: Some(connection) };
     tokio::spawn(async move {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
@@ -106,43 +109,92 @@ pub(super) fn start(connection: DatabaseConnection, path: PathBuf) -> Handle {
 }
 
 struct Writer {
-    path: PathBuf,
+    location: Arc<Location>,
     /// `None` after a failure.
     connection: Option<DatabaseConnection>,
+}
+
+/// A transaction that nothing was changed in yet.
+struct Begun {
+    connection: DatabaseConnection,
+    tx: Tx,
+    /// PostgreSQL's number of it.
+    number: Option<String>,
 }
 
 impl Writer {
     /// After a failure the connection is given up. SQLite may have rolled back by itself (a full disk does that), which
     /// the driver doesn't notice: it would take later changes into a transaction that nobody ever commits.
     async fn commit(&mut self, batch: &mut Vec<Box<dyn Job>>) -> Result<(), Error> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => super::connect(&self.path, 1, false).await?,
+        let Begun { connection, tx, number } = self.begin().await.map_err(stopped)?;
+        let Err(error) = run(tx, batch, number.is_none()).await else {
+            self.connection = Some(connection);
+            return Ok(());
         };
-        match commit(&connection, batch).await {
-            Ok(()) => {
-                self.connection = Some(connection);
-                Ok(())
-            }
-            Err(error) => {
-                drop(connection.close().await);
-                // A transaction that can't be begun, ended or undone is no fault of a change in it.
-                Err(match Error::from(error) {
-                    Error::Query(cause) => Error::Stopped(cause.to_string()),
-                    other => other,
-                })
-            }
+        close(connection).await;
+        if let (Location::Postgres(at), Some(number)) = (&*self.location, number) {
+            return match postgres::was_committed(at, &number).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(stopped(error.into())),
+                Err(doubt) => Err(Error::Unknown(doubt.to_string())),
+            };
+        }
+        Err(stopped(error.into()))
+    }
+
+    /// A server that was started again has closed the connection: with nothing changed yet, another one is as good.
+    async fn begin(&mut self) -> Result<Begun, Error> {
+        let used = self.connection.take();
+        let may_be_stale = used.is_some() && matches!(*self.location, Location::Postgres(_));
+        let connection = match used {
+            Some(connection) => connection,
+            None => super::connect(&self.location, false).await?,
+        };
+        match begin(connection).await {
+            Err(_) if may_be_stale => Ok(begin(super::connect(&self.location, false).await?).await?),
+            begun => Ok(begun?),
         }
     }
 }
 
-async fn commit(connection: &DatabaseConnection, batch: &mut Vec<Box<dyn Job>>) -> Result<(), DbErr> {
-    let options = TransactionOptions {
-        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-        ..TransactionOptions::default()
+/// A transaction that can't be begun, ended or undone is no fault of a change in it.
+fn stopped(error: Error) -> Error {
+    match error {
+        Error::Query(cause) => Error::Stopped(cause.to_string()),
+        other => other,
+    }
+}
+
+async fn close(connection: DatabaseConnection) {
+    drop(tokio::time::timeout(CLOSE_WAIT, connection.close()).await);
+}
+
+async fn begin(connection: DatabaseConnection) -> Result<Begun, DbErr> {
+    let begun = async {
+        if connection.get_database_backend() == DbBackend::Postgres {
+            let tx = connection.begin().await?;
+            let number = postgres::take_turn(&tx).await?;
+            return Ok((tx, Some(number)));
+        }
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        Ok((connection.begin_with_options(options).await?, None))
     };
-    let tx = connection.begin_with_options(options).await?;
-    if let [only] = batch.as_mut_slice() {
+    match begun.await {
+        Ok((tx, number)) => Ok(Begun { connection, tx, number }),
+        Err(error) => {
+            close(connection).await;
+            Err(error)
+        }
+    }
+}
+
+/// `bare` says that a change alone needs no savepoint. PostgreSQL takes a commit after an error for a rollback and says
+/// nothing, where a savepoint can't be released: a change that overlooks an error must not pass for stored.
+async fn run(tx: Tx, batch: &mut Vec<Box<dyn Job>>, bare: bool) -> Result<(), DbErr> {
+    if bare && let [only] = batch.as_mut_slice() {
         let kept = only.run(&tx).await;
         answer_early(batch).await;
         return if kept { tx.commit().await } else { tx.rollback().await };

@@ -121,9 +121,7 @@ impl From<database::Error> for StepError {
             // The same code panics again, and a broken constraint is broken again by the same change: trying it for ever
             // would hang the run.
             database::Error::Panicked => Self::failed("change_panicked", error),
-            database::Error::Query(refused) if refused.sql_err().is_some() => {
-                Self::failed("database_constraint", error)
-            }
+            refused if refused.is_final() => Self::failed("database_constraint", error),
             _ => Self::Store { message: error.to_string() },
         }
     }

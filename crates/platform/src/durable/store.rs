@@ -15,6 +15,7 @@ pub const MIGRATIONS: &[Migration] = &[STEPS, SIGNALS];
 
 const STEPS: Migration = Migration {
     name: "platform_0001_steps",
+    postgres: None,
     statements: &["CREATE TABLE steps (
         run_id TEXT NOT NULL,
         ordinal BIGINT NOT NULL,
@@ -33,6 +34,7 @@ const STEPS: Migration = Migration {
 
 const SIGNALS: Migration = Migration {
     name: "platform_0002_signals",
+    postgres: None,
     statements: &["CREATE TABLE signals (
         run_id TEXT NOT NULL,
         name TEXT NOT NULL,

@@ -112,6 +112,12 @@ impl From<database::Error> for Problem {
                 tracing::error!(%error, "the database can't be written");
                 Self::unavailable("database_stopped", "The database can't be written. Nothing was stored.")
             }
+            database::Error::Unknown(_) => {
+                tracing::error!(%error, "a commit's end is not known");
+                let detail = "The database went away while it stored this: it may be there. Look before you send it \
+                              again, or send it under the Idempotency-Key that it had.";
+                Self::unavailable("outcome_unknown", detail)
+            }
             database::Error::Panicked | database::Error::Query(_) | database::Error::Corrupt(_) => {
                 Self::internal(&error)
             }

@@ -7,6 +7,7 @@ use crate::{
 
 pub const MIGRATIONS: &[Migration] = &[Migration {
     name: "platform_0002_idempotency_keys",
+    postgres: None,
     statements: &["CREATE TABLE idempotency_keys (
         tenant_id TEXT NOT NULL,
         user_id TEXT NOT NULL,

@@ -53,7 +53,7 @@ pub enum Command {
     /// Show a run survive the death of its server: no model, no network, nothing left behind.
     Demo,
     /// Bring the database's schema up to date and make the default tenant and agent.
-    Migrate,
+    Migrate(migrate::Arguments),
     /// Administrators.
     #[command(subcommand)]
     Admin(account::Admin),
@@ -94,7 +94,7 @@ pub async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Worker(arguments) => worker::run(arguments).await,
         Command::Chat(arguments) => chat::run(arguments).await,
         Command::Demo => demo::run().await,
-        Command::Migrate => migrate::run().await,
+        Command::Migrate(arguments) => migrate::run(arguments).await,
         Command::Admin(admin) => account::admin(admin).await,
         Command::Apikey(key) => account::api_key(key).await,
         Command::Tenant(tenant) => tenant::run(tenant).await,

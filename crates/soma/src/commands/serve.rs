@@ -44,6 +44,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let metrics = Metrics::start().map_err(Failure::failed)?;
     let app = build::app(config, Some(metrics)).await?;
     let stop = app.stopping.clone();
+    let lease = lease.map(|lease| tokio::spawn(lease.hold(app.config.database.clone(), stop.clone())));
     let router = gateway::router(Arc::clone(&app))?;
     let gateway = Gateway::new(router, app.config.gateway.clone(), tls.clone(), stop.clone());
     let turns = Turns::attach(&app);
@@ -76,6 +77,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     if let Some(traces) = traces {
         traces.finish().await;
     }
-    drop(lease);
+    if let Some(lease) = lease {
+        drop(lease.await);
+    }
     Ok(ExitCode::SUCCESS)
 }

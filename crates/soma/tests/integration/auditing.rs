@@ -7,7 +7,7 @@ use std::{
 };
 
 use platform::{
-    database::{Database, Error, Sql},
+    database::{Database, Error, Location, Sql},
     params,
 };
 use reqwest::Method;
@@ -163,6 +163,8 @@ async fn the_database_itself_takes_no_change_of_an_entry() {
              reason, policy_revision, details, impersonator_id, sequence + 9, hash, hash FROM audit_entries LIMIT 1",
         "UPDATE audit_heads SET sequence = 1",
         "DELETE FROM audit_heads",
+        "TRUNCATE audit_entries",
+        "TRUNCATE audit_heads",
     ] {
         assert!(run(&database, sql).await.is_err(), "{sql}");
     }
@@ -175,12 +177,24 @@ async fn what_the_audit_cannot_take_is_not_done() {
     let admin = server.api();
     let conversation = admin.conversation().await;
     let database = server.database().await;
-    run(
-        &database,
-        "CREATE TRIGGER broken BEFORE INSERT ON audit_entries BEGIN SELECT RAISE(ABORT, 'broken'); END",
-    )
-    .await
-    .unwrap();
+    let (broken, mended): (&[&str], _) = match database.location() {
+        Location::Sqlite(_) => (
+            &[
+                "CREATE TRIGGER broken BEFORE INSERT ON audit_entries BEGIN SELECT RAISE(ABORT, 'broken'); END",
+            ],
+            "DROP TRIGGER broken",
+        ),
+        Location::Postgres(_) => (
+            &[
+                "CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'broken'; END $$",
+                "CREATE TRIGGER broken BEFORE INSERT ON audit_entries EXECUTE FUNCTION broken()",
+            ],
+            "DROP TRIGGER broken ON audit_entries",
+        ),
+    };
+    for sql in broken {
+        run(&database, sql).await.unwrap();
+    }
     let before = admin.get("/api/v2/agents").await.expect(200);
     let keys = admin.get("/api/v2/api-keys").await.expect(200);
     for (method, path, body) in [
@@ -203,7 +217,7 @@ async fn what_the_audit_cannot_take_is_not_done() {
     let viewer = server.member("viewer@example.org", &["viewer"]).await;
     assert_eq!(viewer.get("/api/v2/audit").await.problem(403), "denied", "a denial stays one");
 
-    run(&database, "DROP TRIGGER broken").await.unwrap();
+    run(&database, mended).await.unwrap();
     assert_eq!(admin.turn(&conversation, "[[say again]]").await.answer(), "again");
     assert_eq!(admin.get("/api/v2/audit/verify").await.expect(200)["ok"], true);
 }

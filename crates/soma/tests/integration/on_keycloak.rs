@@ -3,14 +3,15 @@
 //! `scripts/engines` starts the server, unless it is up, and leaves it up for the next run. A test that can't have it
 //! fails.
 
-use std::{path::Path, process::Stdio, sync::LazyLock};
+use std::sync::LazyLock;
 
 use contracts::RunId;
 use reqwest::Method;
 use serde_json::{Value, json};
+use testing::engines::{Printed, engines};
 use url::{Url, form_urlencoded};
 
-use crate::harness::{Api, Browser, Page, Reply, Server, parameter, text, until};
+use crate::harness::{Api, Browser, Page, Reply, Server, parameter, until};
 
 const LOGIN: &str = "/api/v2/auth/oidc/login";
 const LOGOUT: &str = "/api/v2/auth/oidc/logout";
@@ -21,17 +22,10 @@ const PERSON: &str = "grace";
 const EMAIL: &str = "grace@example.org";
 
 /// What `scripts/engines` prints of the server that the tests share.
-static SERVER: LazyLock<String> = LazyLock::new(|| {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/engines");
-    let ran = std::process::Command::new(script).args(["up", "keycloak"]).stderr(Stdio::inherit()).output();
-    let ran = ran.expect("scripts/engines runs");
-    assert!(ran.status.success(), "scripts/engines up keycloak");
-    text(&ran.stdout)
-});
+static SERVER: LazyLock<Printed> = LazyLock::new(|| engines(&["up", "keycloak"]));
 
 fn printed(name: &str) -> &'static str {
-    let line = SERVER.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-    line.expect("the script says this of the server")
+    SERVER.setting(name)
 }
 
 /// A realm with one person in the groups `admins` and `other`, a client for the server, and the server.

@@ -4,7 +4,6 @@
 //! fails.
 
 use std::{
-    path::Path,
     process::Stdio,
     sync::LazyLock,
     time::{Duration, Instant},
@@ -13,7 +12,7 @@ use std::{
 use contracts::RunId;
 use serde_json::json;
 use temporal::{Fate, TemporalEngine};
-use testing::EffectLedger;
+use testing::{EffectLedger, engines};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout},
@@ -28,15 +27,8 @@ const REPLACED_WITHIN: Duration = Duration::from_secs(25);
 const WORKFLOW: &str = "turn";
 
 /// The address of the server that the tests share.
-static SERVER: LazyLock<String> = LazyLock::new(|| {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/engines");
-    let ran = std::process::Command::new(script).args(["up", "temporal"]).stderr(Stdio::inherit()).output();
-    let ran = ran.expect("scripts/engines runs");
-    assert!(ran.status.success(), "scripts/engines up temporal");
-    let printed = text(&ran.stdout);
-    let address = printed.lines().find_map(|line| line.strip_prefix("SA01_TEMPORAL_HOST="));
-    address.expect("the script says where the server is").to_owned()
-});
+static SERVER: LazyLock<String> =
+    LazyLock::new(|| engines(&["up", "temporal"]).setting("SA01_TEMPORAL_HOST").to_owned());
 
 /// A `soma worker all`: its process ends with it.
 struct Worker {

@@ -180,13 +180,25 @@ async fn check_no_trace(server: &Server, secret: &str) {
     assert_eq!(text(&found.expect("grep runs").stdout), "");
     let database = server.database().await;
     for (table, sql) in [
-        ("messages", "SELECT COUNT(*) AS many FROM messages WHERE instr(content || tool_calls, $1) > 0"),
-        ("run_events", "SELECT COUNT(*) AS many FROM run_events WHERE instr(payload, $1) > 0"),
-        ("run_briefs", "SELECT COUNT(*) AS many FROM run_briefs WHERE instr(brief, $1) > 0"),
-        ("tool_calls", "SELECT COUNT(*) AS many FROM tool_calls WHERE instr(arguments, $1) > 0"),
-        ("runs", "SELECT COUNT(*) AS many FROM runs WHERE instr(COALESCE(error, ''), $1) > 0"),
-        ("steps", "SELECT COUNT(*) AS many FROM steps WHERE instr(COALESCE(result, ''), $1) > 0"),
-        ("audit", "SELECT COUNT(*) AS many FROM audit_entries WHERE instr(details, $1) > 0"),
+        (
+            "messages",
+            "SELECT COUNT(*) AS many FROM messages WHERE REPLACE(content || tool_calls, $1, '') <> content || tool_calls",
+        ),
+        ("run_events", "SELECT COUNT(*) AS many FROM run_events WHERE REPLACE(payload, $1, '') <> payload"),
+        ("run_briefs", "SELECT COUNT(*) AS many FROM run_briefs WHERE REPLACE(brief, $1, '') <> brief"),
+        (
+            "tool_calls",
+            "SELECT COUNT(*) AS many FROM tool_calls WHERE REPLACE(arguments, $1, '') <> arguments",
+        ),
+        (
+            "runs",
+            "SELECT COUNT(*) AS many FROM runs WHERE REPLACE(COALESCE(error, ''), $1, '') <> COALESCE(error, '')",
+        ),
+        (
+            "steps",
+            "SELECT COUNT(*) AS many FROM steps WHERE REPLACE(COALESCE(result, ''), $1, '') <> COALESCE(result, '')",
+        ),
+        ("audit", "SELECT COUNT(*) AS many FROM audit_entries WHERE REPLACE(details, $1, '') <> details"),
     ] {
         let row = database.read().one(sql, params![secret]).await.unwrap().unwrap();
         assert_eq!(row.int("many").unwrap(), 0, "{table}");

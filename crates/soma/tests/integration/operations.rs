@@ -31,7 +31,6 @@ async fn a_killed_servers_lock_is_free_at_once() {
 fn an_engine_of_a_later_version_is_refused_by_name_and_without_its_address() {
     let folder = tempfile::tempdir().unwrap();
     for (name, value) in [
-        ("SA01_DB_DSN", "postgresql://user:hunter2@db.internal/soma"),
         ("SA01_REDIS_URL", "redis://:hunter2@cache.internal:6379"),
         ("SA01_KAFKA_BOOTSTRAP_SERVERS", "broker.internal:9092"),
         ("SA01_OPA_URL", "http://opa.internal:8181"),
@@ -84,8 +83,13 @@ async fn a_port_that_is_taken_is_named() {
 fn migrating_twice_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let settings = good_settings(folder.path());
-    for _ in 0..2 {
-        let output = run_in(folder.path(), &settings, &["migrate"]);
+    let run = |arguments: &[&str]| run_in(folder.path(), &settings, arguments);
+    let missing = run(&["migrate", "--check"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing.stderr).contains("run `soma migrate`"), "{}", text(&missing.stderr));
+    assert!(!folder.path().join("data").exists(), "a check makes nothing");
+    for arguments in [&["migrate"][..], &["migrate"], &["migrate", "--check"]] {
+        let output = run(arguments);
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
 }

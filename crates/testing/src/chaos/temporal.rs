@@ -116,10 +116,6 @@ struct Server {
     up: bool,
 }
 
-fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/engines")
-}
-
 impl Server {
     fn new(folder: &Path) -> Self {
         let name = format!("chaos-{}", std::process::id());
@@ -127,7 +123,7 @@ impl Server {
     }
 
     async fn engines(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(script());
+        let mut command = Command::new(crate::engines::script());
         command.args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit());
         let ran = tokio::time::timeout(SCRIPT_MAX, command.output()).await;
         let ran = ran.expect("scripts/engines ends").expect("scripts/engines can be run");
@@ -189,6 +185,6 @@ fn is_over(pid: &str) -> bool {
 impl Drop for Server {
     fn drop(&mut self) {
         let down = ["down", "temporal", "--name", &self.name, "--forget"];
-        drop(std::process::Command::new(script()).args(down).stdin(Stdio::null()).status());
+        drop(std::process::Command::new(crate::engines::script()).args(down).stdin(Stdio::null()).status());
     }
 }

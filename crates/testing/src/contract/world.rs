@@ -1,29 +1,39 @@
-//! The world that steps change: a database file that several processes may have open.
+//! The world that steps change: a database that several processes may have open.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use contracts::RunId;
 use platform::{
-    database::{self, Database, Migration, MigrationTrait, MigratorTrait, Row, Sql, Tx},
+    database::{self, Database, Location, Migration, MigrationTrait, MigratorTrait, Row, Sql, Tx},
     durable::{Ledger, StepError, Worker, signal, unix_ms},
     params,
 };
 
 use super::{Scenario, until};
+use crate::TestDatabase;
+
+macro_rules! tables {
+    ($id:literal) => {
+        &[
+            "CREATE TABLE scenarios (run_id TEXT PRIMARY KEY, scenario TEXT NOT NULL)",
+            // What happened outside: nothing undoes it.
+            concat!(
+                "CREATE TABLE effects (id ",
+                $id,
+                ", run_id TEXT NOT NULL, name TEXT NOT NULL, detail TEXT NOT NULL, ordinal BIGINT NOT NULL)"
+            ),
+            // What commits with a step.
+            concat!("CREATE TABLE changes (id ", $id, ", run_id TEXT NOT NULL, name TEXT NOT NULL)"),
+            "CREATE TABLE gates (run_id TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (run_id, name))",
+            concat!("CREATE TABLE ends (id ", $id, ", run_id TEXT NOT NULL, outcome TEXT NOT NULL)"),
+        ]
+    };
+}
 
 const TABLES: Migration = Migration {
     name: "world_0001",
-    statements: &[
-        "CREATE TABLE scenarios (run_id TEXT PRIMARY KEY, scenario TEXT NOT NULL)",
-        // What happened outside: nothing undoes it.
-        "CREATE TABLE effects (
-            id INTEGER PRIMARY KEY, run_id TEXT NOT NULL, name TEXT NOT NULL, detail TEXT NOT NULL, ordinal BIGINT NOT NULL
-        )",
-        // What commits with a step.
-        "CREATE TABLE changes (id INTEGER PRIMARY KEY, run_id TEXT NOT NULL, name TEXT NOT NULL)",
-        "CREATE TABLE gates (run_id TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (run_id, name))",
-        "CREATE TABLE ends (id INTEGER PRIMARY KEY, run_id TEXT NOT NULL, outcome TEXT NOT NULL)",
-    ],
+    postgres: Some(tables!("BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY")),
+    statements: tables!("INTEGER PRIMARY KEY"),
 };
 
 struct Migrator;
@@ -49,11 +59,17 @@ pub struct World {
 }
 
 impl World {
-    /// Opens the world at `path` and makes it when there is none.
-    pub async fn open(path: &Path) -> Arc<Self> {
-        let database = Database::open(path.to_owned()).await.expect("the world's database opens");
-        database::migrate::<Migrator>(&database).await.expect("the world's tables are made");
-        Arc::new(Self { database })
+    /// A new world, and the database that it is in, which ends with it.
+    pub async fn create() -> (TestDatabase, Arc<Self>) {
+        let place = TestDatabase::migrated::<Migrator>();
+        let world = Self::open(place.dsn()).await;
+        (place, world)
+    }
+
+    /// Opens one that there is.
+    pub async fn open(dsn: &str) -> Arc<Self> {
+        let location: Location = dsn.parse().expect("a connection string");
+        Arc::new(Self { database: Database::open(&location).await.expect("the world's database opens") })
     }
 
     #[must_use]

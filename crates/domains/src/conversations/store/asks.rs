@@ -10,6 +10,7 @@ use super::super::{api::Conversation, journal::Brief};
 
 pub(in super::super) const MIGRATION: Migration = Migration {
     name: "conversations_0004_asks",
+    postgres: None,
     statements: &[
         "ALTER TABLE conversations ADD COLUMN ephemeral BIGINT NOT NULL DEFAULT 0",
         // There are only as many as requests under way.

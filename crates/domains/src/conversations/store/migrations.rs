@@ -18,6 +18,7 @@ pub(in super::super) const MIGRATIONS: &[Migration] = &[
 
 const CONVERSATIONS: Migration = Migration {
     name: "conversations_0001_conversations",
+    postgres: None,
     statements: &[
         "CREATE TABLE conversations (
             id TEXT PRIMARY KEY,
@@ -81,6 +82,7 @@ const CONVERSATIONS: Migration = Migration {
 /// is. What was there before was one branch.
 const BRANCHES: Migration = Migration {
     name: "conversations_0002_branches",
+    postgres: None,
     statements: &[
         "ALTER TABLE runs ADD COLUMN parent_run_id TEXT",
         "ALTER TABLE runs ADD COLUMN branch_id TEXT NOT NULL DEFAULT ''",
@@ -106,6 +108,7 @@ const BRANCHES: Migration = Migration {
 /// What a list of conversations is sorted and filtered by.
 const SHELVES: Migration = Migration {
     name: "conversations_0003_shelves",
+    postgres: None,
     statements: &[
         "ALTER TABLE conversations ADD COLUMN updated_at BIGINT NOT NULL DEFAULT 0",
         "ALTER TABLE conversations ADD COLUMN archived BIGINT NOT NULL DEFAULT 0",
@@ -123,12 +126,14 @@ const SHELVES: Migration = Migration {
 /// Who really sent a run's message, where an administrator acted as its user.
 const IMPERSONATOR: Migration = Migration {
     name: "conversations_0009_impersonator",
+    postgres: None,
     statements: &["ALTER TABLE runs ADD COLUMN impersonator_id TEXT"],
 };
 
 /// What sums of runs are made by.
 const USAGE: Migration = Migration {
     name: "conversations_0005_usage",
+    postgres: None,
     statements: &[
         "ALTER TABLE runs ADD COLUMN model TEXT",
         "CREATE INDEX runs_usage ON runs (tenant_id, created_at)",
@@ -138,6 +143,7 @@ const USAGE: Migration = Migration {
 /// What each model call of a run took.
 const STEP_USAGE: Migration = Migration {
     name: "conversations_0007_step_usage",
+    postgres: None,
     statements: &["CREATE TABLE step_usage (
         run_id TEXT NOT NULL,
         ordinal BIGINT NOT NULL,
@@ -151,6 +157,7 @@ const STEP_USAGE: Migration = Migration {
 /// Whether a run's events are there (0), on their way out (1) or gone (2).
 const EVENTS_AGE: Migration = Migration {
     name: "conversations_0008_events_age",
+    postgres: None,
     statements: &[
         "ALTER TABLE runs ADD COLUMN events_dropped BIGINT NOT NULL DEFAULT 0",
         "CREATE INDEX runs_events ON runs (finished_at) WHERE events_dropped < 2 AND finished_at IS NOT NULL",
@@ -160,6 +167,7 @@ const EVENTS_AGE: Migration = Migration {
 /// For tenants that keep events for a shorter time than the others.
 const EVENTS_OF_TENANT: Migration = Migration {
     name: "conversations_0010_events_of_tenant",
+    postgres: None,
     statements: &["CREATE INDEX runs_events_of_tenant ON runs (tenant_id, finished_at)
          WHERE events_dropped < 2 AND finished_at IS NOT NULL"],
 };

@@ -103,7 +103,7 @@ pub(super) async fn page(connection: &impl Sql, shelf: &Shelf) -> Result<Vec<Con
         None => {
             let sql = select!(
                 "WHERE tenant_id = $1 AND archived = $2 AND deleted_at IS NULL AND (updated_at, id) < ($3, $4)
-                   AND agent_id NOT IN (SELECT value FROM json_each($6))
+                   AND $6 NOT LIKE '%\"' || agent_id || '\"%'
                  ORDER BY updated_at DESC, id DESC LIMIT $5"
             );
             let without = shelf.without.as_str();

@@ -5,28 +5,20 @@ use platform::{
     database::{Database, Error, Sql},
     params,
 };
-use sea_orm::ConnectionTrait;
+use testing::TestDatabase;
 
 use super::{MIGRATIONS, search};
 
 async fn apply(database: &Database, migration: usize) {
-    let done: Result<(), Error> = database
-        .write(move |tx| {
-            Box::pin(async move {
-                for statement in MIGRATIONS[migration].statements {
-                    tx.execute_unprepared(statement).await?;
-                }
-                Ok(())
-            })
-        })
-        .await;
+    let done: Result<(), Error> =
+        database.write(move |tx| Box::pin(async move { Ok(MIGRATIONS[migration].apply(tx).await?) })).await;
     done.unwrap();
 }
 
 #[tokio::test]
 async fn runs_that_were_stored_in_a_row_become_one_branch_in_that_order() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(folder.path().join("old.db")).await.unwrap();
+    let place = TestDatabase::empty();
+    let database = Database::open(&place.dsn().parse().unwrap()).await.unwrap();
     apply(&database, 0).await;
     let stored: Result<(), Error> = database
         .write(|tx| {
@@ -85,8 +77,8 @@ async fn runs_that_were_stored_in_a_row_become_one_branch_in_that_order() {
 
 #[tokio::test]
 async fn what_was_said_before_the_search_knew_beginnings_is_found_by_them() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(folder.path().join("old.db")).await.unwrap();
+    let place = TestDatabase::empty();
+    let database = Database::open(&place.dsn().parse().unwrap()).await.unwrap();
     let of_beginnings = |migration: &platform::database::Migration| migration.name == search::BEGINNINGS.name;
     let before = MIGRATIONS.iter().position(of_beginnings).unwrap();
     for migration in 0..before {

@@ -13,6 +13,7 @@ use platform::database::Migration;
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
         name: "identity_0001_users_and_keys",
+        postgres: None,
         statements: &[
             "CREATE TABLE users (
                 id TEXT PRIMARY KEY,
@@ -43,6 +44,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         name: "identity_0002_sign_in",
+        postgres: None,
         statements: &[
             "ALTER TABLE users ADD COLUMN name TEXT NOT NULL DEFAULT ''",
             // `person`, or `service`: one that never signs in.
@@ -111,6 +113,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         name: "identity_0003_oidc",
+        postgres: None,
         statements: &[
             // Who somebody of an identity provider is here.
             "CREATE TABLE external_identities (
@@ -138,6 +141,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         name: "identity_0004_proven_addresses",
+        postgres: None,
         statements: &[
             // When it became known that the address is the user's; until then it is only what somebody said.
             "ALTER TABLE users ADD COLUMN email_proven_at BIGINT",

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use contracts::{ModelCallId, TenantId, UserId, model::Usage};
 use platform::{
-    database::{Error, Migration, Sql, Tx},
+    database::{Error, Migration, Sql, Text, Tx},
     params,
 };
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use super::super::calls::NewCall;
 
 pub(super) const MIGRATION: Migration = Migration {
     name: "models_0002_calls",
+    postgres: None,
     statements: &[
         "CREATE TABLE model_calls (
             id TEXT PRIMARY KEY,
@@ -37,6 +38,32 @@ pub(super) const MIGRATION: Migration = Migration {
     ],
 };
 
+/// Rows that come as one JSON text.
+macro_rules! of_rows {
+    ($before:literal, $after:literal) => {
+        Text {
+            sqlite: concat!($before, " FROM json_each($1) AS rows ", $after),
+            postgres: concat!(
+                $before,
+                " FROM jsonb_array_elements(CAST($1 AS jsonb)) AS rows (value) ",
+                $after
+            ),
+        }
+    };
+}
+
+const INSERT: Text = of_rows!(
+    "INSERT INTO model_calls (id, tenant_id, user_id, model, reserved_micros, process_id, created_at)
+     SELECT value->>0, value->>1, value->>2, value->>3, CAST(value->>4 AS BIGINT), $2, $3",
+    ""
+);
+
+const CLOSE: Text = of_rows!(
+    "UPDATE model_calls SET settled_micros = CAST(value->>1 AS BIGINT), input_tokens = CAST(value->>2 AS BIGINT),
+         output_tokens = CAST(value->>3 AS BIGINT), ended_at = $2",
+    "WHERE model_calls.id = value->>0 AND settled_micros IS NULL RETURNING model_calls.id AS id"
+);
+
 /// Adds calls, all in one statement: a statement costs more than its row.
 pub(in super::super) async fn insert(
     tx: &Tx,
@@ -46,12 +73,7 @@ pub(in super::super) async fn insert(
 ) -> Result<(), Error> {
     let rows =
         calls.map(|call| json!([call.id, call.tenant, call.user, call.model, whole(call.amount)])).collect();
-    tx.run(
-        "INSERT INTO model_calls (id, tenant_id, user_id, model, reserved_micros, process_id, created_at)
-         SELECT value->>0, value->>1, value->>2, value->>3, value->>4, $2, $3 FROM json_each($1)",
-        params![Value::Array(rows).to_string(), process, now],
-    )
-    .await?;
+    tx.run(INSERT.of(tx), params![Value::Array(rows).to_string(), process, now]).await?;
     Ok(())
 }
 
@@ -79,15 +101,7 @@ pub(in super::super) async fn close(
             json!([end.id, whole(end.cost), whole(input_tokens), whole(output_tokens)])
         })
         .collect();
-    let closed = tx
-        .all(
-            "UPDATE model_calls SET settled_micros = value->>1, input_tokens = value->>2, output_tokens = value->>3,
-                 ended_at = $2
-             FROM json_each($1) WHERE model_calls.id = value->>0 AND settled_micros IS NULL
-             RETURNING model_calls.id AS id",
-            params![Value::Array(rows).to_string(), now],
-        )
-        .await?;
+    let closed = tx.all(CLOSE.of(tx), params![Value::Array(rows).to_string(), now]).await?;
     closed.iter().map(|row| row.parse("id")).collect()
 }
 

@@ -15,6 +15,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[BUDGETS, calls::MIGRATION];
 
 const BUDGETS: Migration = Migration {
     name: "models_0001_budgets",
+    postgres: None,
     statements: &[
         "CREATE TABLE budget_accounts (
             tenant_id TEXT NOT NULL,
@@ -112,7 +113,7 @@ pub(super) async fn take_open(
 pub(super) async fn run_total(connection: &impl Sql, run: RunId) -> Result<u64, Error> {
     let row = connection
         .one(
-            "SELECT COALESCE(SUM(COALESCE(settled_micros, reserved_micros)), 0) AS total FROM reservations WHERE run_id = $1",
+            "SELECT CAST(COALESCE(SUM(COALESCE(settled_micros, reserved_micros)), 0) AS BIGINT) AS total FROM reservations WHERE run_id = $1",
             params![run],
         )
         .await?;

@@ -15,6 +15,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
         name: "permissions_0001_role_assignments",
         // `scope` is a tenant's id, or `platform`.
+        postgres: None,
         statements: &["CREATE TABLE role_assignments (
             scope TEXT NOT NULL,
             user_id TEXT NOT NULL,
@@ -25,6 +26,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         name: "permissions_0002_grants",
+        postgres: None,
         statements: &[
             "CREATE TABLE custom_roles (
                 tenant_id TEXT NOT NULL,
@@ -56,11 +58,13 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
         name: "permissions_0003_roles_of_groups",
         // `groups`: by the person's groups at the identity provider, and withdrawn with them; else `hand`.
+        postgres: None,
         statements: &["ALTER TABLE role_assignments ADD COLUMN given_by TEXT NOT NULL DEFAULT 'hand'"],
     },
     Migration {
         name: "permissions_0004_owners_audit",
         // Owners were without it until then.
+        postgres: None,
         statements: &[
             "INSERT INTO role_assignments (scope, user_id, role, created_at, given_by)
              SELECT a.scope, a.user_id, 'security_auditor', a.created_at, a.given_by FROM role_assignments a

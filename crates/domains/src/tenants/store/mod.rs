@@ -14,6 +14,7 @@ use super::{api::Tenant, standing::Status};
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration {
         name: "tenants_0001_tenants",
+        postgres: None,
         statements: &["CREATE TABLE tenants (
             id TEXT PRIMARY KEY,
             slug TEXT NOT NULL UNIQUE,
@@ -23,6 +24,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     },
     Migration {
         name: "tenants_0002_status_and_settings",
+        postgres: None,
         statements: &[
             "ALTER TABLE tenants ADD COLUMN status TEXT NOT NULL DEFAULT 'active'",
             "ALTER TABLE tenants ADD COLUMN status_reason TEXT",

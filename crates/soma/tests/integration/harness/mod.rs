@@ -19,7 +19,7 @@ use std::{
 
 use platform::config::{Config, Fixed, SETTINGS};
 use tempfile::TempDir;
-use testing::ScriptedModel;
+use testing::{ScriptedModel, TestDatabase};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout},
@@ -38,8 +38,9 @@ struct Install {
     secret_key: String,
     fernet: String,
     api_key: String,
-    /// The data folder's files.
+    /// The data folder's files, of which one is the database, if it is not on a server.
     files: Vec<(String, Vec<u8>)>,
+    database: Option<TestDatabase>,
 }
 
 static INSTALL: LazyLock<Install> = LazyLock::new(|| {
@@ -50,7 +51,10 @@ static INSTALL: LazyLock<Install> = LazyLock::new(|| {
         line.expect("keygen prints this key").to_owned()
     };
     let (secret_key, fernet) = (key("SECRET_KEY"), key("SA01_CRYPTO_FERNET_KEY"));
-    let settings = settings_in(folder.path(), "http://127.0.0.1:9/v1", &secret_key, &fernet);
+    let database = TestDatabase::empty_on_server();
+    let mut settings = settings_in(folder.path(), "http://127.0.0.1:9/v1", &secret_key, &fernet);
+    on_server(&mut settings, database.as_ref());
+    std::fs::create_dir_all(folder.path().join("data")).expect("a data folder");
     let run = |arguments: &[&str]| {
         let output = run_in(folder.path(), &settings, arguments);
         assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
@@ -67,8 +71,14 @@ static INSTALL: LazyLock<Install> = LazyLock::new(|| {
             (name, std::fs::read(entry.path()).expect("a readable file"))
         })
         .collect();
-    Install { secret_key, fernet, api_key, files }
+    Install { secret_key, fernet, api_key, files, database }
 });
+
+fn on_server(settings: &mut Settings, database: Option<&TestDatabase>) {
+    if let Some(database) = database {
+        settings.insert("SA01_DB_DSN".to_owned(), database.dsn().to_owned());
+    }
+}
 
 fn settings_in(folder: &Path, model: &str, secret_key: &str, fernet: &str) -> Settings {
     let data = folder.join("data");
@@ -120,6 +130,8 @@ pub struct Server {
     pub settings: Settings,
     pub model: ScriptedModel,
     process: Option<Running>,
+    /// Gone with it.
+    _database: Option<TestDatabase>,
 }
 
 struct Running {
@@ -153,9 +165,11 @@ impl Server {
             std::fs::write(data.join(name), bytes).expect("the data folder takes files");
         }
         let model = ScriptedModel::start();
+        let database = INSTALL.database.as_ref().map(|made| made.copied_to(&data.join("soma.db")));
         let mut all = settings_in(folder.path(), &model.base_url(), &INSTALL.secret_key, &INSTALL.fernet);
+        on_server(&mut all, database.as_ref());
         all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        Self { folder, settings: all, model, process: None }
+        Self { folder, settings: all, model, process: None, _database: database }
     }
 
     pub fn folder(&self) -> &Path {
