@@ -12,31 +12,27 @@ use super::{Error, postgres};
 
 /// One row. Every reader names the column, so a changed query can't shift another's meaning.
 #[derive(Debug)]
-pub struct Row {
-    result: QueryResult,
-    /// Whether its texts are as [`postgres::storable`] made them.
-    escaped: bool,
-}
+pub struct Row(QueryResult);
 
 impl Row {
     pub fn text(&self, column: &str) -> Result<String, Error> {
-        Ok(self.restored(self.result.try_get("", column)?))
+        Ok(self.restored(self.0.try_get("", column)?))
     }
 
     pub fn text_opt(&self, column: &str) -> Result<Option<String>, Error> {
-        Ok(self.result.try_get::<Option<String>>("", column)?.map(|text| self.restored(text)))
+        Ok(self.0.try_get::<Option<String>>("", column)?.map(|text| self.restored(text)))
     }
 
     pub fn int(&self, column: &str) -> Result<i64, Error> {
-        Ok(self.result.try_get("", column)?)
+        Ok(self.0.try_get("", column)?)
     }
 
     pub fn int_opt(&self, column: &str) -> Result<Option<i64>, Error> {
-        Ok(self.result.try_get("", column)?)
+        Ok(self.0.try_get("", column)?)
     }
 
     fn restored(&self, text: String) -> String {
-        if self.escaped { postgres::restored(text) } else { text }
+        if self.0.try_as_pg_row().is_some() { postgres::restored(text) } else { text }
     }
 
     pub fn flag(&self, column: &str) -> Result<bool, Error> {
@@ -91,7 +87,7 @@ pub trait Sql: ConnectionTrait {
         sql: &'static str,
         values: Vec<Value>,
     ) -> impl Future<Output = Result<Option<Row>, Error>> + Send {
-        async move { Ok(self.query_one_raw(statement(self, sql, values)).await?.map(|found| row(self, found))) }
+        async move { Ok(self.query_one_raw(statement(self, sql, values)).await?.map(Row)) }
     }
 
     fn all(
@@ -101,7 +97,7 @@ pub trait Sql: ConnectionTrait {
     ) -> impl Future<Output = Result<Vec<Row>, Error>> + Send {
         async move {
             let found = self.query_all_raw(statement(self, sql, values)).await?;
-            Ok(found.into_iter().map(|found| row(self, found)).collect())
+            Ok(found.into_iter().map(Row).collect())
         }
     }
 }
@@ -122,10 +118,6 @@ fn statement(
         }
     }
     Statement::from_sql_and_values(backend, sql, values)
-}
-
-fn row(connection: &(impl ConnectionTrait + ?Sized), result: QueryResult) -> Row {
-    Row { result, escaped: connection.get_database_backend() == DbBackend::Postgres }
 }
 
 /// What may stand in [`params!`]: text, numbers and ids.
