@@ -1,7 +1,7 @@
 //! Real engines for tests, by `scripts/engines`: what it starts is left up, for the next run of the tests.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -9,16 +9,25 @@ use std::{
 #[derive(Debug, Clone)]
 pub struct Printed(String);
 
-/// Runs the script to its end.
+/// Runs the script to its end, which it bounds itself.
 ///
 /// # Panics
-/// When it fails: its own words are on the standard error.
+/// When it fails.
+#[expect(clippy::must_use_candidate, reason = "what stops an engine prints nothing of use")]
 pub fn engines(arguments: &[&str]) -> Printed {
-    let mut command = Command::new(script());
+    try_engines(arguments).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+/// The same; a failure says what was asked for. The script's own words are on the standard error.
+pub fn try_engines(arguments: &[&str]) -> Result<Printed, String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/engines");
+    let mut command = Command::new(script);
     let ran = command.args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let ran = ran.expect("scripts/engines runs");
-    assert!(ran.status.success(), "scripts/engines {arguments:?}: {}", ran.status);
-    Printed(String::from_utf8(ran.stdout).expect("text"))
+    if !ran.status.success() {
+        return Err(format!("scripts/engines {arguments:?}: {}", ran.status));
+    }
+    Ok(Printed(String::from_utf8(ran.stdout).expect("text")))
 }
 
 impl Printed {
@@ -29,9 +38,4 @@ impl Printed {
         let value = self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         value.unwrap_or_else(|| panic!("scripts/engines printed no {name}"))
     }
-}
-
-#[must_use]
-pub fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/engines")
 }

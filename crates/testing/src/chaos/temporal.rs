@@ -3,11 +3,8 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
-
-use tokio::process::Command;
 
 use super::{
     install::{Installation, Point, Process},
@@ -15,12 +12,10 @@ use super::{
     random::Random,
     topology::{Bounds, Ended, Ground, Topology, Victim},
 };
+use crate::engines::{Printed, try_engines};
 
 /// Longer than the script's own bounds.
 const SCRIPT_MAX: Duration = Duration::from_secs(200);
-const GONE_MAX: Duration = Duration::from_secs(20);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-const ADDRESS: &str = "SA01_TEMPORAL_HOST=";
 
 pub(super) struct Temporal {
     installed: Installation,
@@ -122,20 +117,20 @@ impl Server {
         Self { name, file: folder.join("temporal.db"), address: String::new(), up: false }
     }
 
-    async fn engines(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(crate::engines::script());
-        command.args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit());
-        let ran = tokio::time::timeout(SCRIPT_MAX, command.output()).await;
-        let ran = ran.expect("scripts/engines ends").expect("scripts/engines can be run");
-        assert!(ran.status.success(), "scripts/engines {arguments:?}: {}", ran.status);
-        String::from_utf8(ran.stdout).expect("text")
+    async fn engines(&self, action: &str, more: &[&str]) -> Result<Printed, String> {
+        let arguments = [&[action, "temporal", "--name", &self.name][..], more].concat();
+        let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+        let script = tokio::task::spawn_blocking(move || {
+            try_engines(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+        });
+        let ran = tokio::time::timeout(SCRIPT_MAX, script).await.expect("scripts/engines ends");
+        ran.expect("scripts/engines can be run")
     }
 
     async fn start(&mut self) {
         let file = self.file.display().to_string();
-        let printed = self.engines(&["up", "temporal", "--name", &self.name, "--file", &file]).await;
-        let address = printed.lines().find_map(|line| line.strip_prefix(ADDRESS));
-        let address = address.expect("the script says where the server is");
+        let printed = self.engines("up", &["--file", &file]).await.expect("the server starts");
+        let address = printed.setting("SA01_TEMPORAL_HOST");
         assert!(
             self.address.is_empty() || self.address == address,
             "the server came back on {address}, not on {}",
@@ -145,46 +140,19 @@ impl Server {
         self.up = true;
     }
 
-    /// Its process, if it runs; the script has made sure that it is the one which it started.
-    async fn process(&self) -> Option<String> {
-        let status = self.engines(&["status"]).await;
-        let beginning = format!("{} up, process ", self.name);
-        let rest = status.lines().find_map(|line| line.strip_prefix(&beginning))?;
-        Some(rest.split(',').next()?.to_owned())
-    }
-
+    /// SIGKILL to all of it at once; its ports are free after it.
     async fn kill(&mut self) -> Result<(), String> {
         if !self.up {
             return Ok(());
         }
         self.up = false;
-        let Some(pid) = self.process().await else { return Err("it was not there any more".to_owned()) };
-        let killed = Command::new("kill").args(["-KILL", &pid]).status().await;
-        assert!(killed.expect("kill can be run").success(), "SIGKILL can be sent to the server");
-        let gone = async {
-            while !is_over(&pid) {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-        };
-        tokio::time::timeout(GONE_MAX, gone).await.expect("who is killed is gone");
-        Ok(())
+        self.engines("kill", &[]).await.map(drop)
     }
-}
-
-/// Whether a killed process has let go of its ports. Its command line is gone earlier, and its first thread too; the
-/// last thread takes them with it.
-fn is_over(pid: &str) -> bool {
-    let process = Path::new("/proc").join(pid);
-    let Ok(stat) = std::fs::read_to_string(process.join("stat")) else { return true };
-    // The state follows the name, which is in parentheses.
-    let ended = stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']));
-    ended && std::fs::read_dir(process.join("task")).map_or(0, Iterator::count) <= 1
 }
 
 /// Also when a check of chaos itself has failed: it is nobody's child.
 impl Drop for Server {
     fn drop(&mut self) {
-        let down = ["down", "temporal", "--name", &self.name, "--forget"];
-        drop(std::process::Command::new(crate::engines::script()).args(down).stdin(Stdio::null()).status());
+        drop(try_engines(&["down", "temporal", "--name", &self.name, "--forget"]));
     }
 }
