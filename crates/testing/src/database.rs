@@ -4,7 +4,14 @@
 //! One is made as a copy of another, which is quicker than its migrations. What is copied first is migrated once for each
 //! build of a test program, whichever of its processes comes first.
 
-use std::{future::Future, hash::Hasher, path::Path, time::Duration};
+use std::{
+    future::Future,
+    hash::Hasher,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use platform::database::{Database, Location, MigratorTrait};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
@@ -22,6 +29,8 @@ const LOCK: i64 = 0x74_65_73_74;
 const FILE: &str = "sqlite://";
 /// How names of databases begin; what follows is the number of the process that made them.
 const PREFIX: &str = "test_";
+/// Once in a process is enough.
+static TIDIED: AtomicBool = AtomicBool::new(false);
 
 #[derive(Debug)]
 pub struct TestDatabase {
@@ -109,7 +118,9 @@ impl TestDatabase {
         let administered = server.clone();
         apart(move || async move {
             let mut connection = connect(&administered).await;
-            tidy(&mut connection).await;
+            if !TIDIED.swap(true, Ordering::Relaxed) {
+                tidy(&mut connection).await;
+            }
             again(&mut connection, &sql).await;
         });
         Self { dsn: at(&server, &name), kept: Kept::OnServer { server, name } }
@@ -120,12 +131,13 @@ impl Drop for TestDatabase {
     fn drop(&mut self) {
         let Kept::OnServer { server, name } = &self.kept else { return };
         let (options, sql) = (options(server), removal(name));
-        // A server that a test has stopped keeps it.
-        apart(move || async move {
+        // Not waited for: before the server drops one it hears from all who are connecting to it, and they may need this
+        // thread. What is not done when the process ends, or on a server that a test has stopped, `tidy` does.
+        drop(on_thread(move || async move {
             if let Ok(mut connection) = PgConnection::connect_with(&options).await {
                 drop(execute(&mut connection, &sql).await);
             }
-        });
+        }));
     }
 }
 
@@ -136,11 +148,19 @@ where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = T>,
 {
-    let thread = std::thread::spawn(move || {
+    on_thread(work).join().expect("what a test's database needs is done")
+}
+
+fn on_thread<T, F, Fut>(work: F) -> JoinHandle<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = T>,
+{
+    std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(work())
-    });
-    thread.join().expect("what a test's database needs is done")
+    })
 }
 
 fn server() -> Option<Url> {
