@@ -68,6 +68,7 @@ else := concat(" ", ["grant", grant.id])
 
 # The roles of the subject that grant the action, in the order in which the subject carries them.
 granting := [role |
+	is_array(input.subject.roles)
 	some name in input.subject.roles
 	role := tables.held[name][input.action]
 ]
@@ -97,6 +98,7 @@ else := input.resource.id if input.resource.type == "agent"
 
 # A grant says what it allows or denies by patterns, or by the name of a role of the catalogue.
 covers(grant) if {
+	is_array(grant.permissions)
 	some pattern in grant.permissions
 	pattern in tables.covering[input.action]
 }
@@ -126,7 +128,10 @@ passes(grant) if {
 }
 
 # A resource that says whose it is belongs to the tenant in which the subject acts.
-within_tenant(tenant) if object.get(input.resource, ["attributes", "tenant"], tenant) == tenant
+within_tenant(tenant) if {
+	is_object(input.resource)
+	object.get(input.resource, ["attributes", "tenant"], tenant) == tenant
+}
 
 # A platform role or grant does platform work on any tenant. To act inside one it must be a member, like everybody.
 else if {
@@ -192,7 +197,7 @@ else := "malformed_input" if not input.action
 
 else := "malformed_input" if not input.resource
 
-else := "malformed_input" if not is_array(input.subject.grants)
+else := "malformed_input" if not has_grants
 
 else := "unknown_action" if not data.actions[input.action]
 
@@ -215,6 +220,9 @@ else := "tool_disabled" if not enabled_tool(input.resource.id)
 
 else := "tool_not_on_agent"
 
+# A rule, since `not` over a call is undefined in OPA where what is called with is absent.
+has_grants if is_array(input.subject.grants)
+
 # The grants that deny this, whatever allows it.
 denying := [id |
 	is_array(input.subject.grants)
@@ -236,12 +244,14 @@ known_tool if {
 
 # A role that is about one agent is held by a grant that names the agent.
 why_not_granted := "role_needs_an_agent" if {
+	is_array(input.subject.roles)
 	some name in input.subject.roles
 	tables.grants[name][input.action]
 	not tables.held[name][input.action]
 }
 
 else := "no_role_allows" if {
+	is_array(input.subject.roles)
 	some name in input.subject.roles
 	tables.names[name]
 }

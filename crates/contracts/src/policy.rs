@@ -135,6 +135,9 @@ impl Effect {
     }
 }
 
+/// What the reason of an undecided question begins with.
+const UNDECIDED: &str = "policy_unavailable";
+
 /// The policy's answer. `revision` names the policy text and data that gave it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
@@ -155,6 +158,17 @@ impl Decision {
             obligations: Value::Null,
             revision: revision.to_owned(),
         }
+    }
+
+    /// Nobody could be asked, so it is a denial; the same question may be allowed once the policy answers again.
+    #[must_use]
+    pub fn undecided(why: &str, revision: &str) -> Self {
+        Self::deny(&format!("{UNDECIDED}: {why}"), revision)
+    }
+
+    #[must_use]
+    pub fn is_undecided(&self) -> bool {
+        self.effect == Effect::Deny && self.reason.starts_with(UNDECIDED)
     }
 
     #[must_use]

@@ -9,7 +9,7 @@ use std::{
 use contracts::{RunId, engine::WorkflowEngine, model::ChatModel};
 use futures::future::BoxFuture;
 use platform::{
-    config::{Config, ModelChoice, WorkflowChoice},
+    config::{Config, ModelChoice, PolicyChoice, WorkflowChoice},
     database::{self, Database, Location},
     durable::{Ledger, StepError, Worker},
     egress::Egress,
@@ -100,7 +100,10 @@ impl App {
         };
         let mailer = config.sign_in.mail.as_ref().map(Mailer::new).transpose()?;
         let egress = Egress::new(config.egress.clone());
-        let policy = tools::load_policy()?;
+        let policy = match &config.policy {
+            PolicyChoice::Embedded => tools::load_policy()?,
+            PolicyChoice::Server(base) => tools::load_policy()?.on(policy::Server::new(base, &egress)?),
+        };
         let oidc = match config.oidc.clone() {
             Some(oidc) => Some(identity::Provider::for_app(oidc, &egress, policy.catalogue())?),
             None => None,

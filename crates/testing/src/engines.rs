@@ -31,6 +31,12 @@ pub fn try_engines(arguments: &[&str]) -> Result<Printed, String> {
 }
 
 impl Printed {
+    /// All of it.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
     /// # Panics
     /// When the script has not printed this setting.
     #[must_use]

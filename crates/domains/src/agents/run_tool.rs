@@ -39,6 +39,10 @@ use crate::{
 /// Longer than any tool's own bound, so that the tool's comes first.
 pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How long a call waits for a policy that can't be asked, before each time that it is asked again.
+const UNDECIDED_WAITS: [Duration; 4] =
+    [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+
 const UNKNOWN: &str = "The program was stopped while this call was under way. Whether it took effect is not known, \
                        and it was not made again. Find out what happened before you repeat it.";
 
@@ -153,10 +157,23 @@ async fn decide(app: &App, run: &Run, call: &ToolCall) -> Result<(Request, Decis
     ask.extend(settings::approval_required_tools(app, run.tenant, agent.id).await?);
     let request = Request::new(&caller, "tool:execute", Resource::new("tool", &call.tool).of_agent(agent.id))
         .with_context(json!({ "agent_tools": agent.tools, "agent_tools_ask": ask }));
-    let decision = app.policy.decide(&request);
+    let decision = decide_patiently(app, &request).await;
     metrics::counter!("tool_executor_policy_decisions_total", "effect" => decision.effect.as_str())
         .increment(1);
     Ok((request, decision))
+}
+
+/// Asks again for a while where the policy can't be asked: a server of it that starts anew is no reason to tell the
+/// model that the call is forbidden.
+async fn decide_patiently(app: &App, request: &Request) -> Decision {
+    for wait in UNDECIDED_WAITS {
+        let decision = app.policy.decide(request).await;
+        if !decision.is_undecided() {
+            return decision;
+        }
+        tokio::time::sleep(wait).await;
+    }
+    app.policy.decide(request).await
 }
 
 /// The policy asked, and a person answered. A call that it allows or denies by now needs no person's word.

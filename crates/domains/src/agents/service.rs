@@ -120,7 +120,7 @@ pub(crate) async fn add_default(tx: &Tx, tenant: TenantId) -> Result<(), StoreEr
 
 pub(super) async fn list(app: &App, caller: &Caller, page: &PageRequest) -> Result<Page<Agent>, Error> {
     authority::require(app, caller, "agent:read", Resource::any("agent")).await?;
-    let without = authority::denied_agents(app, caller, "agent:read", "agent");
+    let without = authority::denied_agents(app, caller, "agent:read", "agent").await;
     let rows = store::page(app.database.read(), caller.tenant, page, &without).await?;
     Ok(page.page(rows, |agent| agent.id.to_string()))
 }

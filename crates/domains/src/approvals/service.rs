@@ -187,7 +187,7 @@ pub(super) async fn list(
     page: &PageRequest,
 ) -> Result<Page<ApprovalInfo>, Error> {
     authority::require(app, caller, ACTION, Resource::any("approval")).await?;
-    let without = authority::denied_agents(app, caller, ACTION, "approval");
+    let without = authority::denied_agents(app, caller, ACTION, "approval").await;
     let rows = store::page(app.database.read(), caller.tenant, pending, page, &without).await?;
     let rows = rows.into_iter().map(ApprovalInfo::from).collect();
     Ok(page.page(rows, |approval: &ApprovalInfo| approval.id.to_string()))

@@ -30,9 +30,19 @@ pub enum Denied {
     /// The policy said no, or the caller's tenant is closed to them.
     #[error("{reason}")]
     Refused { code: &'static str, reason: String, revision: String },
+    /// The policy can't be asked, so it is no; later it may be yes.
+    #[error("{reason}")]
+    Undecided { reason: String, revision: String },
     /// It was allowed, and there were too many.
     #[error(transparent)]
     OverQuota(#[from] Counted),
+}
+
+impl Denied {
+    /// What was asked beside the request itself, and not decided.
+    pub(crate) fn undecided(decision: &Decision) -> Self {
+        Self::Undecided { reason: decision.reason.clone(), revision: decision.revision.clone() }
+    }
 }
 
 impl From<Denied> for Problem {
@@ -40,6 +50,14 @@ impl From<Denied> for Problem {
         match denied {
             Denied::Refused { code, reason, revision } => {
                 Self { code: code.to_owned(), ..Self::denied(&reason, &revision) }
+            }
+            Denied::Undecided { reason, revision } => {
+                // Where the policy's server is, and what is wrong with it, is for the log and the audit.
+                tracing::error!(reason, "a request was refused that the policy did not decide");
+                let detail =
+                    "The policy can't be asked, so nothing is allowed. Nothing was done; try again soon.";
+                let problem = Self::unavailable("policy_unavailable", detail);
+                Self { policy_revision: Some(revision), ..problem }
             }
             Denied::OverQuota(over) => over.refusal(),
         }
@@ -88,13 +106,16 @@ enum Refusal {
 }
 
 /// What is asked of the order of checks; a step that is not asked for is passed.
-struct Checks<'a> {
-    of_platform: &'a dyn Fn(&Caller) -> bool,
+struct Checks<'a, Decide> {
+    of_platform: &'a (dyn Fn(&Caller) -> bool + Sync),
     standing: Standing,
     factor: Factor,
-    decide: Option<&'a dyn Fn() -> Decision>,
-    take: Option<&'a dyn Fn() -> Result<(), Counted>>,
+    decide: Option<Decide>,
+    take: Option<&'a (dyn Fn() -> Result<(), Counted> + Sync)>,
 }
+
+/// What stands where the policy is not asked.
+const NOTHING_ASKED: Option<std::future::Ready<Decision>> = None;
 
 /// The order of checks. Each refuses before the next is asked:
 ///
@@ -106,7 +127,10 @@ struct Checks<'a> {
 /// 6. There is quota left (429 `rate_limited`), which only a request that came this far takes.
 ///
 /// Tiers, whose features others check before 5, do not exist here.
-fn judge(caller: Option<&Caller>, checks: &Checks<'_>) -> Result<Option<Decision>, Refusal> {
+async fn judge<Decide: Future<Output = Decision>>(
+    caller: Option<&Caller>,
+    checks: Checks<'_, Decide>,
+) -> Result<Option<Decision>, Refusal> {
     let caller = caller.ok_or(Refusal::Unauthenticated)?;
     let Standing { status, mfa, .. } = checks.standing;
     if status != Status::Active && !(checks.of_platform)(caller) {
@@ -115,7 +139,10 @@ fn judge(caller: Option<&Caller>, checks: &Checks<'_>) -> Result<Option<Decision
     if mfa == MfaPolicy::Required && checks.factor == Factor::Missing {
         return Err(Refusal::FactorMissing);
     }
-    let decision = checks.decide.map(|decide| decide());
+    let decision = match checks.decide {
+        Some(decide) => Some(decide.await),
+        None => None,
+    };
     if let Some(decision) = decision.as_ref().filter(|decision| !decision.allowed()) {
         return Err(Refusal::Denied(decision.clone()));
     }
@@ -139,6 +166,7 @@ fn refused(app: &App, refusal: &Refusal) -> Denied {
             "This tenant asks for a second factor: set up an authenticator (POST /api/v2/me/totp), and all is open."
                 .to_owned(),
         ),
+        Refusal::Denied(decision) if decision.is_undecided() => return Denied::undecided(decision),
         Refusal::Denied(decision) => ("denied", decision.reason.clone()),
         Refusal::OverQuota(over) => return Denied::OverQuota(*over),
         Refusal::Unauthenticated => ("denied", "undecided".to_owned()),
@@ -153,14 +181,15 @@ pub(crate) async fn admit(app: &App, proven: Proven, setting_up: bool) -> Result
     let standing = app.standings.of(app, caller.tenant).await?;
     let judged = judge(
         Some(&caller),
-        &Checks {
+        Checks {
             of_platform: &|caller| of_platform(app, caller),
             standing,
             factor: if setting_up { Factor::Shown } else { factor },
-            decide: None,
+            decide: NOTHING_ASKED,
             take: None,
         },
-    );
+    )
+    .await;
     match judged {
         Ok(_) => Ok(caller),
         Err(refusal) => Err(refused(app, &refusal).into()),
@@ -172,43 +201,45 @@ pub async fn take_quota(app: &App, caller: &Caller) -> Result<(), Problem> {
     let standing = app.standings.of(app, caller.tenant).await?;
     let judged = judge(
         Some(caller),
-        &Checks {
+        Checks {
             of_platform: &|caller| of_platform(app, caller),
             standing,
             factor: Factor::Shown,
-            decide: None,
+            decide: NOTHING_ASKED,
             take: Some(&|| quota::take(app, standing.requests_per_minute)),
         },
-    );
+    )
+    .await;
     judged.map_err(|refusal| refused(app, &refusal))?;
     Ok(())
 }
 
 /// Whether `caller` may do this: for what a list shows of many things. Nothing was attempted, so a no is not audited.
-pub async fn may(app: &App, caller: &Caller, action: &str, resource: Resource) -> bool {
-    app.policy.decide(&Request::new(caller, action, resource)).allowed()
+pub async fn may(app: &App, caller: &Caller, action: &str, resource: Resource) -> Result<bool, Denied> {
+    let decision = app.policy.decide(&Request::new(caller, action, resource)).await;
+    if decision.is_undecided() { Err(Denied::undecided(&decision)) } else { Ok(decision.allowed()) }
 }
 
 /// The agents about which the caller is denied this, whatever they may do in the whole tenant: a list leaves out what
 /// belongs to them. As JSON, for a statement's `$1 NOT LIKE '%"' || agent_id || '"%'`: ids have no other letters in them
 /// than digits and dashes, and the list is one user's denials.
-pub(crate) fn denied_agents(app: &App, caller: &Caller, action: &str, kind: &str) -> String {
+pub(crate) async fn denied_agents(app: &App, caller: &Caller, action: &str, kind: &str) -> String {
     let denials = caller.grants.iter().filter(|grant| grant.effect == GrantEffect::Deny);
     let mut agents: Vec<AgentId> = denials.filter_map(|grant| grant.agent).collect();
     agents.sort_unstable();
     agents.dedup();
-    agents.retain(|agent| {
-        let about = Resource::any(kind).of_agent(*agent);
-        !app.policy.decide(&Request::new(caller, action, about)).allowed()
-    });
-    serde_json::Value::from(agents.iter().map(ToString::to_string).collect::<Vec<_>>()).to_string()
+    let about = |agent: &AgentId| Request::new(caller, action, Resource::any(kind).of_agent(*agent));
+    let questions: Vec<Request> = agents.iter().map(about).collect();
+    let decisions = app.policy.decide_all(&questions).await;
+    let denied = agents.iter().zip(decisions).filter(|(_, decision)| !decision.allowed());
+    serde_json::Value::from(denied.map(|(agent, _)| agent.to_string()).collect::<Vec<_>>()).to_string()
 }
 
 /// Asks whether `caller` may do `action` to `resource`, and takes the request's quota if so.
 pub async fn require(app: &App, caller: &Caller, action: &str, resource: Resource) -> Result<Permit, Denied> {
     let request = Request::new(caller, action, resource);
-    let decide = || {
-        let decision = app.policy.decide(&request);
+    let decide = async {
+        let decision = app.policy.decide(&request).await;
         // Only a tool call can wait for a person; a request is answered now.
         match decision.effect {
             Effect::Ask => Decision::deny("approval_unavailable", &decision.revision),
@@ -222,15 +253,16 @@ pub async fn require(app: &App, caller: &Caller, action: &str, resource: Resourc
     });
     let judged = judge(
         Some(caller),
-        &Checks {
+        Checks {
             of_platform: &|caller| of_platform(app, caller),
             standing,
             // Whoever lacks it was not let in.
             factor: Factor::Shown,
-            decide: Some(&decide),
+            decide: Some(decide),
             take: Some(&|| quota::take(app, standing.requests_per_minute)),
         },
-    );
+    )
+    .await;
     let refusal = match judged {
         Ok(Some(decision)) => {
             metrics::counter!("auth_decisions_total", "effect" => decision.effect.as_str()).increment(1);
@@ -241,7 +273,9 @@ pub async fn require(app: &App, caller: &Caller, action: &str, resource: Resourc
         Err(refusal) => refusal,
     };
     let denied = refused(app, &refusal);
-    let Denied::Refused { reason, .. } = &denied else { return Err(denied) };
+    let (Denied::Refused { reason, .. } | Denied::Undecided { reason, .. }) = &denied else {
+        return Err(denied);
+    };
     let decision = match refusal {
         Refusal::Denied(decision) => decision,
         _ => Decision::deny(reason, app.policy.revision()),
@@ -257,9 +291,10 @@ pub async fn require(app: &App, caller: &Caller, action: &str, resource: Resourc
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     use contracts::{ApiKeyId, Credential, TenantId, UserId};
+    use futures::FutureExt as _;
     use platform::limiter::Taken;
     use serde_json::json;
 
@@ -327,22 +362,23 @@ mod tests {
 
     /// What it comes to, whether the policy was asked, and whether the quota was.
     fn check(asked: &Asked) -> (Result<Option<Decision>, Refusal>, bool, bool) {
-        let (decided, took) = (Cell::new(false), Cell::new(false));
-        let decide = || {
-            decided.set(true);
-            decision(asked.effect.unwrap_or(Effect::Deny))
-        };
+        let (decided, took) = (AtomicBool::new(false), AtomicBool::new(false));
+        let decide = asked.effect.map(async |effect| {
+            decided.store(true, Relaxed);
+            decision(effect)
+        });
         let checks = Checks {
             of_platform: &|caller| caller.roles == ["saas_super_admin"],
             standing: Standing { status: asked.status, mfa: asked.mfa, requests_per_minute: None },
             factor: asked.factor,
-            decide: if asked.effect.is_some() { Some(&decide) } else { None },
+            decide,
             take: Some(&|| {
-                took.set(true);
+                took.store(true, Relaxed);
                 asked.quota
             }),
         };
-        (judge(asked.caller.as_ref(), &checks), decided.get(), took.get())
+        let judged = judge(asked.caller.as_ref(), checks).now_or_never().expect("nothing here waits");
+        (judged, decided.load(Relaxed), took.load(Relaxed))
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(super) async fn all(app: &App, caller: &Caller) -> Result<ModelList, Error> 
     authority::require(app, caller, "model:read", Resource::any("model")).await?;
     let mut data = vec![configured(app)];
     for agent in agents::every(app.database.read(), caller.tenant).await? {
-        if authority::may(app, caller, "agent:read", Resource::new("agent", agent.id)).await {
+        if authority::may(app, caller, "agent:read", Resource::new("agent", agent.id)).await? {
             data.push(of_agent(&agent));
         }
     }
@@ -59,7 +59,7 @@ pub(super) async fn one(app: &App, caller: &Caller, id: &str) -> Result<Model, E
     if let Some(slug) = id.strip_prefix(AGENT) {
         let agent = agents::find(app.database.read(), caller.tenant, slug).await?;
         let agent = agent.filter(|agent| !agent.archived).ok_or_else(|| Error::no_model(id))?;
-        if !authority::may(app, caller, "agent:read", Resource::new("agent", agent.id)).await {
+        if !authority::may(app, caller, "agent:read", Resource::new("agent", agent.id)).await? {
             return Err(Error::no_model(id));
         }
         return Ok(of_agent(&agent));

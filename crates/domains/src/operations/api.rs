@@ -47,8 +47,7 @@ async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Readiness>) {
     let engines = BTreeMap::from([
         ("database", said(database)),
         ("workflows", said(workflows)),
-        // Loaded at the start, or there was no start.
-        ("policy", "ok".to_owned()),
+        ("policy", said(app.policy.ready().await)),
     ]);
     let ready = engines.values().all(|state| state == "ok");
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use contracts::{
     AgentId, Caller, GrantId, UserId,
-    policy::{Grant, Request, Resource, Scope},
+    policy::{Decision, Grant, Resource, Scope},
 };
 
 use super::{
@@ -13,7 +13,11 @@ use super::{
     service::{self, Error, Rights, catalogue_roles},
     store,
 };
-use crate::{App, authority, identity};
+use crate::{
+    App,
+    authority::{self, Denied},
+    identity,
+};
 
 /// Users that are looked at. A role that more were given is told as far as these.
 const USERS_MAX: usize = 100;
@@ -60,31 +64,43 @@ pub(super) async fn run(app: &App, caller: &Caller, change: Change) -> Result<Dr
         let before = service::rights_of(app.database.read(), caller.tenant, user).await?;
         let mut after = before.clone();
         effect.apply(&mut after);
-        compare(app, caller, user, before, after, &mut outcome);
+        compare(app, caller, user, before, after, &mut outcome).await?;
         // Hundreds of decisions for each user: others get a turn between them.
         tokio::task::yield_now().await;
     }
     Ok(outcome)
 }
 
-fn compare(app: &App, caller: &Caller, user: UserId, before: Rights, after: Rights, outcome: &mut DryRun) {
-    // The whole tenant, and every agent that a grant is about.
+async fn compare(
+    app: &App,
+    caller: &Caller,
+    user: UserId,
+    before: Rights,
+    after: Rights,
+    outcome: &mut DryRun,
+) -> Result<(), Denied> {
+    // The whole tenant first, and every agent that a grant is about.
     let grants = before.grants.iter().chain(&after.grants);
     let places: BTreeSet<Option<AgentId>> = grants.map(|grant| grant.agent).chain([None]).collect();
     let before = explain::as_user(caller, user, before);
     let after = explain::as_user(caller, user, after);
-    for action in app.policy.catalogue().actions.keys() {
-        let may = |subject: &Caller, agent| {
-            app.policy.right(&Request::new(subject, action, giving::place(action, agent))).allowed()
-        };
-        let everywhere = (may(&before, None), may(&after, None));
-        for agent in &places {
-            let now = (may(&before, *agent), may(&after, *agent));
+    let actions: Vec<&String> = app.policy.catalogue().actions.keys().collect();
+    let mut found = Vec::new();
+    for place in places {
+        let was = giving::rights(app, &before, &actions, place).await?;
+        let is = giving::rights(app, &after, &actions, place).await?;
+        found.push((place, was, is));
+    }
+    for (index, action) in actions.into_iter().enumerate() {
+        let may = |decisions: &[Decision]| decisions.get(index).is_some_and(Decision::allowed);
+        let mut everywhere = None;
+        for (place, was, is) in &found {
+            let now = (may(was), may(is));
             // What holds everywhere is told once.
-            if agent.is_some() && now == everywhere {
+            if everywhere.replace(everywhere.unwrap_or(now)) == Some(now) {
                 continue;
             }
-            let difference = || Difference { user_id: user, action: action.clone(), agent_id: *agent };
+            let difference = || Difference { user_id: user, action: action.clone(), agent_id: *place };
             match now {
                 (false, true) => outcome.gained.push(difference()),
                 (true, false) => outcome.lost.push(difference()),
@@ -92,6 +108,7 @@ fn compare(app: &App, caller: &Caller, user: UserId, before: Rights, after: Righ
             }
         }
     }
+    Ok(())
 }
 
 /// What a change is, and whom it meets.

@@ -12,7 +12,11 @@ use super::{
     service::{self, Error, Rights},
     store,
 };
-use crate::{App, agents, authority, identity};
+use crate::{
+    App, agents,
+    authority::{self, Denied},
+    identity,
+};
 
 /// Somebody of the tenant as they would ask with a credential without limits.
 pub(super) fn as_user(caller: &Caller, user: UserId, rights: Rights) -> Caller {
@@ -88,7 +92,10 @@ pub(super) async fn check(app: &App, caller: &Caller, question: Question) -> Res
         resource = resource.of_agent(found.id);
     }
     let request = Request::new(&subject, &question.action, resource).with_context(context);
-    let decision = app.policy.decide(&request);
+    let decision = app.policy.decide(&request).await;
+    if decision.is_undecided() {
+        return Err(Denied::undecided(&decision).into());
+    }
     Ok(Answer {
         effect: decision.effect,
         via: sentence(&decision, &subject.grants),
@@ -110,8 +117,9 @@ pub(super) async fn effective(
 ) -> Result<Effective, Error> {
     authority::require(app, caller, "user:read", Resource::any("permission")).await?;
     let subject = subject(app, caller, user).await?;
-    let items = app.policy.catalogue().actions.keys().map(|action| {
-        let decision = app.policy.right(&Request::new(&subject, action, giving::place(action, agent)));
+    let actions: Vec<&String> = app.policy.catalogue().actions.keys().collect();
+    let decisions = giving::rights(app, &subject, &actions, agent).await?;
+    let items = actions.into_iter().zip(decisions).map(|(action, decision)| {
         let (role, grant) = via(&decision.reason, &subject.grants);
         EffectiveItem {
             action: action.clone(),

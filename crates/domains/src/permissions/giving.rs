@@ -2,7 +2,7 @@
 
 use contracts::{
     AgentId, Caller, TenantId, UserId,
-    policy::{Grant, GrantEffect, Request, Resource, Scope},
+    policy::{Decision, GrantEffect, Request, Resource, Scope},
 };
 use platform::database::{Error as StoreError, Sql, Tx};
 
@@ -60,7 +60,7 @@ pub(crate) async fn giveable(
             ));
         }
         if roles.iter().any(|role| scope_of(app, role) != Some(Scope::Tenant))
-            || !holds_all(app, caller, &roles)
+            || !holds_all(app, caller, &roles).await?
         {
             return Err(NotGiveable::Refused(
                 "a role that is more than you hold yourself may not be given by you",
@@ -84,16 +84,35 @@ pub(super) fn patterns_of(app: &App, roles: &[String]) -> Vec<String> {
 }
 
 /// Whether the caller may do, by now and by this credential, whatever these roles of the catalogue allow.
-pub(super) fn holds_all(app: &App, caller: &Caller, roles: &[String]) -> bool {
-    holds(app, caller, &patterns_of(app, roles), None)
+pub(super) async fn holds_all(app: &App, caller: &Caller, roles: &[String]) -> Result<bool, Denied> {
+    holds(app, caller, &patterns_of(app, roles), None).await
 }
 
 /// Whether the caller may do all that these patterns cover: in the whole tenant, or about one agent.
-pub(super) fn holds(app: &App, caller: &Caller, patterns: &[String], agent: Option<AgentId>) -> bool {
-    app.policy.catalogue().covered(patterns).all(|action| {
-        let request = Request::new(caller, action, place(action, agent));
-        app.policy.right(&request).allowed()
-    })
+pub(super) async fn holds(
+    app: &App,
+    caller: &Caller,
+    patterns: &[String],
+    agent: Option<AgentId>,
+) -> Result<bool, Denied> {
+    let actions: Vec<&str> = app.policy.catalogue().covered(patterns).collect();
+    Ok(rights(app, caller, &actions, agent).await?.iter().all(Decision::allowed))
+}
+
+/// What the policy says of the right to each of these actions: in the whole tenant, or about one agent.
+pub(super) async fn rights(
+    app: &App,
+    subject: &Caller,
+    actions: &[impl AsRef<str>],
+    agent: Option<AgentId>,
+) -> Result<Vec<Decision>, Denied> {
+    let about = |action: &str| Request::new(subject, action, place(action, agent));
+    let requests: Vec<Request> = actions.iter().map(|action| about(action.as_ref())).collect();
+    let decisions = app.policy.rights(&requests).await;
+    match decisions.iter().find(|decision| decision.is_undecided()) {
+        Some(decision) => Err(Denied::undecided(decision)),
+        None => Ok(decisions),
+    }
 }
 
 /// What an action is about where no single thing is meant.
@@ -106,20 +125,25 @@ pub(super) fn place(action: &str, agent: Option<AgentId>) -> Resource {
 }
 
 /// Whether the caller could give somebody all of these rights, and so may act with them.
-pub(crate) fn may_give(app: &App, caller: &Caller, rights: &Rights) -> bool {
-    let given = |grant: &Grant| {
+pub(crate) async fn may_give(app: &App, caller: &Caller, rights: &Rights) -> Result<bool, Denied> {
+    if !holds_all(app, caller, &rights.roles).await? {
+        return Ok(false);
+    }
+    for grant in rights.grants.iter().filter(|grant| grant.effect == GrantEffect::Allow) {
         let of_catalogue = patterns_of(app, &grant.role.iter().cloned().collect::<Vec<_>>());
         let patterns = if grant.permissions.is_empty() { &of_catalogue } else { &grant.permissions };
-        grant.effect == GrantEffect::Deny
-            || (holds(app, caller, patterns, grant.agent)
-                && (grant.scope != Scope::Platform || on_platform(app, caller)))
-    };
-    holds_all(app, caller, &rights.roles) && rights.grants.iter().all(given)
+        if !holds(app, caller, patterns, grant.agent).await?
+            || (grant.scope == Scope::Platform && !on_platform(app, caller).await?)
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Grants of the whole platform are seen, given and taken back by who works on it.
-pub(super) fn on_platform(app: &App, caller: &Caller) -> bool {
-    holds(app, caller, &[PLATFORM_WORK.to_owned()], None)
+pub(super) async fn on_platform(app: &App, caller: &Caller) -> Result<bool, Denied> {
+    holds(app, caller, &[PLATFORM_WORK.to_owned()], None).await
 }
 
 /// Whether a user has a right on the whole platform.

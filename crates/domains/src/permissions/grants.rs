@@ -26,7 +26,7 @@ pub(super) async fn list(
     page: &PageRequest,
 ) -> Result<Page<GrantItem>, Error> {
     authority::require(app, caller, "user:read", Resource::any("grant")).await?;
-    let platform = giving::on_platform(app, caller);
+    let platform = giving::on_platform(app, caller).await?;
     let rows = store::grants::page(app.database.read(), caller.tenant, platform, user, page).await?;
     Ok(page.page(rows, |grant| grant.id.to_string()))
 }
@@ -123,7 +123,7 @@ pub(super) async fn create(app: &App, caller: &Caller, new: NewGrant) -> Result<
             return Err(Error::Invalid("role", "a tenant's own role means nothing on the platform".into()));
         }
     }
-    if !giving::holds(app, caller, &patterns, grant.agent_id) {
+    if !giving::holds(app, caller, &patterns, grant.agent_id).await? {
         return Err(Error::MoreThanOwn(named));
     }
     let entry = permit.entry(json!({ "grant": grant }));
@@ -162,7 +162,7 @@ pub(super) async fn create(app: &App, caller: &Caller, new: NewGrant) -> Result<
 pub(super) async fn delete(app: &App, caller: &Caller, id: GrantId) -> Result<(), Error> {
     let permit = authority::require(app, caller, "user:revoke_roles", Resource::new("grant", id)).await?;
     let grant = store::grants::find(app.database.read(), caller.tenant, id).await?.ok_or(Error::NotFound)?;
-    if grant.scope == Scope::Platform && !giving::on_platform(app, caller) {
+    if grant.scope == Scope::Platform && !giving::on_platform(app, caller).await? {
         return Err(Error::NotFound);
     }
     if grant.effect == GrantEffect::Deny {
@@ -170,7 +170,7 @@ pub(super) async fn delete(app: &App, caller: &Caller, id: GrantId) -> Result<()
             (Some(role), _) => role_of(app, caller, role.clone()).await?.1,
             (None, permission) => permission.iter().cloned().collect(),
         };
-        if !giving::holds(app, caller, &patterns, grant.agent_id) {
+        if !giving::holds(app, caller, &patterns, grant.agent_id).await? {
             return Err(Error::MoreThanOwn("id"));
         }
     }

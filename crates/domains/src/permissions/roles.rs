@@ -60,7 +60,7 @@ pub(super) async fn create(app: &App, caller: &Caller, new: NewRole) -> Result<O
     }
     checked_description(&new.description)?;
     let permissions = checked_patterns(app, new.permissions)?;
-    if !giving::holds(app, caller, &permissions, None) {
+    if !giving::holds(app, caller, &permissions, None).await? {
         return Err(Error::MoreThanOwn("permissions"));
     }
     let now = Timestamp(unix_ms());
@@ -112,7 +112,7 @@ pub(super) async fn change(
         if store::grants::denies(app.database.read(), caller.tenant, name).await? {
             touched.extend(before.permissions.iter().cloned());
         }
-        if !giving::holds(app, caller, &touched, None) {
+        if !giving::holds(app, caller, &touched, None).await? {
             return Err(Error::MoreThanOwn("permissions"));
         }
     }
@@ -151,7 +151,7 @@ pub(super) async fn delete(app: &App, caller: &Caller, name: &str) -> Result<(),
     let permit = authority::require(app, caller, "user:revoke_roles", Resource::new("role", name)).await?;
     let role = store::roles::find(app.database.read(), caller.tenant, name).await?.ok_or(Error::NotFound)?;
     if store::grants::denies(app.database.read(), caller.tenant, name).await?
-        && !giving::holds(app, caller, &role.permissions, None)
+        && !giving::holds(app, caller, &role.permissions, None).await?
     {
         return Err(Error::MoreThanOwn("name"));
     }

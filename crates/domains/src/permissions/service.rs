@@ -163,7 +163,7 @@ pub(super) async fn assign(app: &App, caller: &Caller, new: NewAssignment) -> Re
         return Err(Error::NeedsAgent);
     }
     // Otherwise an administrator of one tenant could make themselves the platform's.
-    if !giving::holds_all(app, caller, &names) {
+    if !giving::holds_all(app, caller, &names).await? {
         return Err(Error::MoreThanOwn("role"));
     }
     if !identity::is_member(app.database.read(), caller.tenant, new.user_id).await? {
@@ -191,7 +191,7 @@ pub(super) async fn revoke(app: &App, caller: &Caller, user: UserId, role: Strin
     let permit = authority::require(app, caller, "user:revoke_roles", Resource::new("user", user)).await?;
     let names = catalogue_roles(app, &role);
     if names.iter().any(|name| giving::scope_of(app, name) == Some(Scope::Platform))
-        && !giving::holds_all(app, caller, &names)
+        && !giving::holds_all(app, caller, &names).await?
     {
         // A role of the platform is none of the tenant's assignments.
         return Err(Error::NotFound);

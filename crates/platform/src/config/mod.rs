@@ -76,6 +76,15 @@ pub enum WorkflowChoice {
     Temporal(String),
 }
 
+/// Who evaluates the policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicyChoice {
+    /// regorus in this process.
+    Embedded,
+    /// An OPA server; the address ends before `/v1/data`.
+    Server(Url),
+}
+
 #[derive(Debug, Clone)]
 pub struct Model {
     pub choice: ModelChoice,
@@ -110,6 +119,7 @@ pub struct Config {
     pub gateway: Gateway,
     pub model: Model,
     pub workflows: Workflows,
+    pub policy: PolicyChoice,
     pub egress: AllowList,
     /// The identity provider that people may sign in at.
     pub oidc: Option<Oidc>,

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
 use secrecy::SecretString;
 use url::Url;
 
-use super::{Config, Model, ModelChoice, SETTINGS, Setting, Source, WorkflowChoice, Workflows};
+use super::{Config, Model, ModelChoice, PolicyChoice, SETTINGS, Setting, Source, WorkflowChoice, Workflows};
 use crate::{database::Location, egress::AllowList, secrets::Keys};
 
 const EMBEDDED: &str = "embedded:";
@@ -51,11 +51,7 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
     let mut reader = Reader::new(source);
     let keys = reader.keys();
     let database = reader.database();
-    for (name, engine) in [
-        ("SA01_REDIS_URL", "Redis"),
-        ("SA01_KAFKA_BOOTSTRAP_SERVERS", "Kafka"),
-        ("SA01_OPA_URL", "an OPA server"),
-    ] {
+    for (name, engine) in [("SA01_REDIS_URL", "Redis"), ("SA01_KAFKA_BOOTSTRAP_SERVERS", "Kafka")] {
         reader.embedded_only(name, engine);
     }
     if reader.text("VAULT_ADDR").is_some() {
@@ -63,6 +59,7 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
             .fault("VAULT_ADDR", "Vault is not in this version: unset it, secrets come from the environment");
     }
     let workflows = reader.workflows();
+    let policy = reader.policy();
     let data_dir = PathBuf::from(reader.text("SA01_DATA_DIR").unwrap_or_default());
     let model = reader.model(&data_dir);
     let listen = reader.parsed::<SocketAddr>("SA01_LISTEN", "expected ADDRESS:PORT");
@@ -94,6 +91,7 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
             gateway: gateway?,
             model: model?,
             workflows: workflows?,
+            policy: policy?,
             egress: egress?,
             sign_in: sign_in?,
             oidc,
@@ -252,7 +250,19 @@ impl Reader<'_> {
         if text == EMBEDDED {
             return Some(ModelChoice::Embedded);
         }
-        let expected = "expected `embedded:`, or an http(s) URL without user, query or fragment that ends before `/chat/completions`";
+        self.base_url("SA01_MODEL_URL", text, "/chat/completions").map(ModelChoice::Server)
+    }
+
+    fn policy(&mut self) -> Option<PolicyChoice> {
+        let text = self.text("SA01_OPA_URL")?;
+        if text == EMBEDDED {
+            return Some(PolicyChoice::Embedded);
+        }
+        self.base_url("SA01_OPA_URL", &text, "/v1/data").map(PolicyChoice::Server)
+    }
+
+    /// The address of a server that may stand in for what is embedded, up to the path that calls add to it.
+    fn base_url(&mut self, name: &str, text: &str, before: &str) -> Option<Url> {
         let url = Url::parse(text).ok().filter(|url| {
             matches!(url.scheme(), "http" | "https")
                 && url.host().is_some()
@@ -260,12 +270,15 @@ impl Reader<'_> {
                 && url.password().is_none()
                 && url.query().is_none()
                 && url.fragment().is_none()
-                && !url.path().trim_end_matches('/').ends_with("/chat/completions")
+                && !url.path().trim_end_matches('/').ends_with(before)
         });
         if url.is_none() {
-            self.fault("SA01_MODEL_URL", expected);
+            let expected = format!(
+                "expected `{EMBEDDED}`, or an http(s) URL without user, query or fragment that ends before `{before}`"
+            );
+            self.fault(name, expected);
         }
-        url.map(ModelChoice::Server)
+        url
     }
 
     fn collector(&mut self) -> Option<Url> {

@@ -78,7 +78,11 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Engine,
         "Workflows: `embedded:`, or `host:port` of a Temporal server.",
     ),
-    required("SA01_OPA_URL", Kind::Engine, "Policy: `embedded:`."),
+    required(
+        "SA01_OPA_URL",
+        Kind::Engine,
+        "Policy: `embedded:`, or an OPA server's base URL that ends before `/v1/data`; it serves what `soma policy bundle` makes.",
+    ),
     required(
         "SA01_MODEL_URL",
         Kind::Engine,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, os::unix::fs::PermissionsExt};
 
-use super::{Config, Fixed, SETTINGS, dotenv};
+use super::{Config, Faults, Fixed, PolicyChoice, SETTINGS, dotenv};
 
 const FERNET: &str = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=";
 
@@ -21,12 +21,16 @@ fn good() -> HashMap<String, String> {
     .into()
 }
 
-fn faults(change: &[(&str, &str)]) -> Vec<String> {
+fn load(change: &[(&str, &str)]) -> Result<Config, Faults> {
     let mut values = good();
     for (name, value) in change {
         values.insert((*name).to_owned(), (*value).to_owned());
     }
-    match Config::load(&Fixed(values)) {
+    Config::load(&Fixed(values))
+}
+
+fn faults(change: &[(&str, &str)]) -> Vec<String> {
+    match load(change) {
         Ok(_) => Vec::new(),
         Err(faults) => faults.0.iter().map(|fault| format!("{}: {}", fault.name, fault.problem)).collect(),
     }
@@ -83,12 +87,31 @@ fn engines_of_a_later_version_are_refused_by_name() {
     for (name, value) in [
         ("SA01_REDIS_URL", "redis://127.0.0.1"),
         ("SA01_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092"),
-        ("SA01_OPA_URL", "http://127.0.0.1:8181"),
         ("VAULT_ADDR", "http://127.0.0.1:8200"),
     ] {
         let faults = faults(&[(name, value)]);
         assert_eq!(faults.len(), 1, "{name}");
         assert!(faults[0].contains("not in this version") && !faults[0].contains(value), "{faults:?}");
+    }
+}
+
+#[test]
+fn the_policys_server_is_named_by_its_base() {
+    let policy = |value: &str| load(&[("SA01_OPA_URL", value)]).unwrap().policy;
+    assert_eq!(policy("embedded:"), PolicyChoice::Embedded);
+    let url = "http://127.0.0.1:8181/behind/";
+    assert_eq!(policy(url), PolicyChoice::Server(url.parse().unwrap()));
+    for bad in [
+        "opa",
+        "ftp://opa",
+        "http://user:hunter2@opa",
+        "http://opa/v1/data",
+        "http://opa/v1/data/",
+        "http://opa?a",
+    ] {
+        let faults = faults(&[("SA01_OPA_URL", bad)]);
+        assert_eq!(faults.len(), 1, "{bad}");
+        assert!(faults[0].contains("ends before `/v1/data`") && !faults[0].contains(bad), "{faults:?}");
     }
 }
 

@@ -8,7 +8,7 @@ use reqwest::{
 };
 use url::{Host, Url};
 
-use super::{Egress, Error, resolve};
+use super::{Egress, Error, body_up_to, resolve};
 
 const URL_BYTES_MAX: usize = 8 * 1024;
 const REDIRECTS_MAX: u8 = 5;
@@ -115,15 +115,6 @@ async fn read(
     }
     let content_type = header(CONTENT_TYPE).map(str::to_owned);
     let status = response.status().as_u16();
-    let mut body = Vec::new();
-    let mut truncated = false;
-    while let Some(piece) = response.chunk().await.map_err(|error| Error::of_call(&url, error))? {
-        let room = body_bytes_max - body.len();
-        body.extend_from_slice(&piece[..piece.len().min(room)]);
-        if piece.len() > room {
-            truncated = true;
-            break;
-        }
-    }
+    let (body, truncated) = body_up_to(&url, &mut response, body_bytes_max).await?;
     Ok(Fetched { status, url: url.into(), content_type, body, truncated, redirects })
 }

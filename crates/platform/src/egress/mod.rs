@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, ClientBuilder, Proxy};
+use reqwest::{Client, ClientBuilder, Proxy, Response};
 use url::Url;
 
 pub use allow::{AllowList, BadEntry};
@@ -216,6 +216,23 @@ impl Egress {
             None => client,
         })
     }
+}
+
+/// The body of an answer as far as `bytes_max`, and whether there was more of it.
+pub async fn body_up_to(
+    url: &Url,
+    response: &mut Response,
+    bytes_max: usize,
+) -> Result<(Vec<u8>, bool), Error> {
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(|error| Error::of_call(url, error))? {
+        let room = bytes_max - body.len();
+        body.extend_from_slice(&piece[..piece.len().min(room)]);
+        if piece.len() > room {
+            return Ok((body, true));
+        }
+    }
+    Ok((body, false))
 }
 
 /// What all clients have in common.

@@ -3,10 +3,15 @@
 //! `policy/*.rego` decides, from `policy/data.json`; this module loads both and asks them. The gateway and the workers
 //! call the same `decide` with the same input document. It fails closed: an error, an undefined result or an answer
 //! of another shape is a denial. It never reads a database, and it knows no rule of its own.
+//!
+//! Who evaluates is a choice: regorus in this process, or an OPA server ([`Policy::on`]) that serves the same texts and
+//! data, from a bundle that this module writes.
 
+mod bundle;
 mod catalogue;
 mod document;
 mod memory;
+mod server;
 mod suite;
 #[cfg(test)]
 mod tests;
@@ -14,17 +19,24 @@ mod tests;
 use std::{fmt, sync::Arc};
 
 use contracts::policy::{Decision, Request};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use regorus::{CompiledPolicy, Engine, Value};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use memory::Memory;
 
+pub use bundle::BundleError;
 pub use catalogue::{Action, Catalogue, Role, Scope};
+pub use server::Server;
 pub use suite::{TestReport, TestResult};
 
+/// The two rules that are asked for.
 const DECISION: &str = "data.soma.policy.decision";
 const RIGHT: &str = "data.soma.policy.right";
 const TABLES: &str = "data.soma.tables";
+/// Questions of one list that a server is asked at the same time.
+const SERVER_AT_ONCE: usize = 16;
 
 /// One Rego module: the file's name, for messages, and its text.
 type Module = (&'static str, &'static str);
@@ -44,9 +56,13 @@ pub enum LoadError {
     Catalogue(String),
 }
 
-/// A loaded policy. Clones share it.
+/// A loaded policy, and who evaluates it. Clones share it.
 #[derive(Clone)]
-pub struct Policy(Arc<Loaded>);
+pub struct Policy {
+    loaded: Arc<Loaded>,
+    /// Absent where it is evaluated in this process.
+    server: Option<Server>,
+}
 
 struct Loaded {
     decision: CompiledPolicy,
@@ -54,11 +70,17 @@ struct Loaded {
     memory: Memory,
     catalogue: Catalogue,
     revision: String,
+    /// What a server is given: the rules, and the data with the tables in it.
+    rules: String,
+    data: Value,
 }
 
 impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Policy").field("revision", &self.0.revision).finish_non_exhaustive()
+        f.debug_struct("Policy")
+            .field("revision", &self.loaded.revision)
+            .field("server", &self.server)
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,49 +99,83 @@ impl Policy {
         Self::from_texts(DECISION_MODULE.1, TABLES_MODULE.1, data)
     }
 
-    pub(crate) fn from_texts(
-        decision: &str,
-        tables: &str,
-        data: serde_json::Value,
-    ) -> Result<Self, LoadError> {
+    pub(crate) fn from_texts(rules: &str, tables: &str, data: serde_json::Value) -> Result<Self, LoadError> {
         let catalogue = Catalogue::read(&data)?;
-        let revision = revision(&[decision, tables, &data.to_string()]);
-        let mut engine = engine(&[(DECISION_MODULE.0, decision)], with_tables(tables, &data)?)?;
+        let revision = revision(&[rules, tables, &data.to_string()]);
+        let data = with_tables(tables, &data)?;
+        let mut engine = engine(&[(DECISION_MODULE.0, rules)], data.clone())?;
         let decision = engine.compile_with_entrypoint(&DECISION.into()).map_err(rego)?;
         let right = engine.compile_with_entrypoint(&RIGHT.into()).map_err(rego)?;
-        Ok(Self(Arc::new(Loaded { decision, right, memory: Memory::default(), catalogue, revision })))
+        let (memory, rules) = (Memory::default(), rules.to_owned());
+        let loaded = Loaded { decision, right, memory, catalogue, revision, rules, data };
+        Ok(Self { loaded: Arc::new(loaded), server: None })
+    }
+
+    /// The same policy, evaluated by a server from now on. Nothing is remembered then: whoever runs the server sees
+    /// every question, and what it can't be asked is denied.
+    #[must_use]
+    pub fn on(self, server: Server) -> Self {
+        Self { server: Some(server), ..self }
     }
 
     /// Names the texts and the data behind every decision: 16 hexadecimal digits of their SHA-256.
     #[must_use]
     pub fn revision(&self) -> &str {
-        &self.0.revision
+        &self.loaded.revision
     }
 
-    /// May this subject do this to that? Always answers; what goes wrong is a denial.
-    #[must_use]
-    pub fn decide(&self, request: &Request) -> Decision {
-        self.0.memory.recall(request, || self.decide_anew(request))
+    /// May this subject do this to that? Always answers; what goes wrong is a denial, and
+    /// [`Decision::is_undecided`] where nobody could be asked.
+    pub async fn decide(&self, request: &Request) -> Decision {
+        match &self.server {
+            None => self.loaded.memory.recall(request, || self.decide_anew(request)),
+            Some(server) => self.ask_server(server, DECISION, request).await,
+        }
     }
 
-    /// The same without the memory of what was asked before.
+    /// The same for several questions, in their order.
+    pub async fn decide_all(&self, requests: &[Request]) -> Vec<Decision> {
+        match &self.server {
+            None => {
+                let recall = |request| self.loaded.memory.recall(request, || self.decide_anew(request));
+                requests.iter().map(recall).collect()
+            }
+            Some(server) => self.ask_server_all(server, DECISION, requests).await,
+        }
+    }
+
+    /// Has this subject the right to do each of these at all? It is what [`Self::decide`] says, but of a tool call it
+    /// says nothing about the tool. For telling people what they may do, and what they may give on.
+    pub async fn rights(&self, requests: &[Request]) -> Vec<Decision> {
+        match &self.server {
+            None => requests.iter().map(|request| self.ask_about(&self.loaded.right, request)).collect(),
+            Some(server) => self.ask_server_all(server, RIGHT, requests).await,
+        }
+    }
+
+    /// Whether questions are decided now, or why not.
+    pub async fn ready(&self) -> Result<(), String> {
+        match &self.server {
+            // Loaded at the start, or there was no start.
+            None => Ok(()),
+            Some(server) => server.ready(self.revision()).await.map_err(|error| {
+                tracing::error!(%error, "the policy's server is not ready");
+                error.for_anybody()
+            }),
+        }
+    }
+
+    /// A decision in this process, without the memory of what was asked before.
     #[must_use]
     pub fn decide_anew(&self, request: &Request) -> Decision {
-        self.ask_about(&self.0.decision, request)
-    }
-
-    /// Has this subject the right to do this at all? It is what [`Self::decide`] says, but of a tool call it says
-    /// nothing about the tool. For telling people what they may do, and what they may give on.
-    #[must_use]
-    pub fn right(&self, request: &Request) -> Decision {
-        self.ask_about(&self.0.right, request)
+        self.ask_about(&self.loaded.decision, request)
     }
 
     /// The same for an input document as it is, for `soma policy eval`.
     #[must_use]
     pub fn evaluate(&self, input: serde_json::Value) -> Decision {
         match document::from_json(input) {
-            Some(input) => self.ask(&self.0.decision, input),
+            Some(input) => self.ask(&self.loaded.decision, input),
             None => self.error("the input is no document"),
         }
     }
@@ -133,19 +189,20 @@ impl Policy {
     /// What may be granted: actions, roles and the tenants' names for roles.
     #[must_use]
     pub fn catalogue(&self) -> &Catalogue {
-        &self.0.catalogue
+        &self.loaded.catalogue
     }
 
     /// Whether the catalogue has this action. A pattern such as `agent:*` is none.
     #[must_use]
     pub fn is_action(&self, name: &str) -> bool {
-        self.0.catalogue.actions.contains_key(name)
+        self.loaded.catalogue.actions.contains_key(name)
     }
 
     /// Whether a subject may carry this name: a role, or a tenant's name for some.
     #[must_use]
     pub fn is_role(&self, name: &str) -> bool {
-        self.0.catalogue.roles.contains_key(name) || self.0.catalogue.tenant_roles.contains_key(name)
+        self.loaded.catalogue.roles.contains_key(name)
+            || self.loaded.catalogue.tenant_roles.contains_key(name)
     }
 
     fn ask_about(&self, rule: &CompiledPolicy, request: &Request) -> Decision {
@@ -160,7 +217,29 @@ impl Policy {
             Ok(answer) => answer,
             Err(error) => return self.error(&error.to_string()),
         };
-        match document::to_decision(&answer, self.revision()) {
+        self.read(&answer)
+    }
+
+    async fn ask_server_all(&self, server: &Server, rule: &str, requests: &[Request]) -> Vec<Decision> {
+        let asked = requests.iter().map(|request| self.ask_server(server, rule, request).boxed());
+        stream::iter(asked.collect::<Vec<_>>()).buffered(SERVER_AT_ONCE).collect().await
+    }
+
+    async fn ask_server(&self, server: &Server, rule: &str, input: &(impl Serialize + Sync)) -> Decision {
+        match server.ask(rule, input, self.revision()).await {
+            Ok(answer) => match document::from_json(answer) {
+                Some(answer) => self.read(&answer),
+                None => self.error("the server's answer is no document"),
+            },
+            Err(error) => {
+                tracing::error!(revision = self.revision(), %error, "the policy's server decided nothing");
+                Decision::undecided(&error.to_string(), self.revision())
+            }
+        }
+    }
+
+    fn read(&self, answer: &Value) -> Decision {
+        match document::to_decision(answer, self.revision()) {
             Some(decision) => decision,
             None => {
                 tracing::error!(revision = self.revision(), "policy gave a malformed decision");

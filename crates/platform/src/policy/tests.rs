@@ -4,6 +4,9 @@ mod catalogue;
 mod closed;
 mod facts;
 mod grants;
+mod on_opa;
+mod questions;
+mod server;
 
 use std::sync::LazyLock;
 
@@ -11,6 +14,7 @@ use contracts::{
     TenantId, UserId,
     policy::{Decision, Effect, Request, Resource, Subject},
 };
+use futures::FutureExt as _;
 use serde_json::{Value, json};
 
 use super::{DATA, DECISION_MODULE, LoadError, Policy, TABLES_MODULE, document};
@@ -40,13 +44,18 @@ fn tool_call(roles: &[&str], tool: &str, agent_tools: &[&str]) -> Request {
         .with_context(json!({"agent_tools": agent_tools}))
 }
 
+/// In this process nobody is waited for.
+fn decided(policy: &Policy, request: &Request) -> Decision {
+    policy.decide(request).now_or_never().expect("a decision")
+}
+
 #[track_caller]
 fn check(policy: &Policy, request: &Request, effect: Effect, reason: &str) {
     let made_here = reason == "malformed_decision" || reason.starts_with("policy_error");
     let obligations = if made_here { Value::Null } else { json!({}) };
     let revision = policy.revision().to_owned();
     let reason = reason.to_owned();
-    assert_eq!(policy.decide(request), Decision { effect, reason, obligations, revision });
+    assert_eq!(decided(policy, request), Decision { effect, reason, obligations, revision });
 }
 
 #[track_caller]
@@ -232,7 +241,7 @@ fn the_input_document_is_the_serialised_request() {
         let document = document::from_request(&request).unwrap();
         assert_eq!(document, regorus::Value::from(serde_json::to_value(&request).unwrap()));
         let raw = POLICY.evaluate(serde_json::to_value(&request).unwrap());
-        assert_eq!(raw, POLICY.decide(&request));
+        assert_eq!(raw, decided(&POLICY, &request));
     }
 }
 

@@ -1,6 +1,6 @@
-//! `soma policy`: ask the policy a question, or run its tests.
+//! `soma policy`: ask the policy a question, run its tests, or write it for an OPA server.
 
-use std::{io::Read, process::ExitCode};
+use std::{io::Read, path::PathBuf, process::ExitCode};
 
 use clap::Subcommand;
 
@@ -12,6 +12,11 @@ pub enum Policy {
     Eval,
     /// Run the policy's own tests.
     Test,
+    /// Write the policy as a bundle for an OPA server (`opa run --server --bundle FOLDER`), and print its revision.
+    Bundle {
+        /// Where it goes: a folder that is empty, absent, or holds the bundle of before.
+        folder: PathBuf,
+    },
 }
 
 pub fn run(command: Policy) -> Result<ExitCode, Failure> {
@@ -24,6 +29,12 @@ pub fn run(command: Policy) -> Result<ExitCode, Failure> {
                 .map_err(|error| Failure::Failed(format!("the input is no JSON: {error}")))?;
             let decision = policy.evaluate(input);
             println!("{}", serde_json::to_string_pretty(&decision).map_err(Failure::failed)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Policy::Bundle { folder } => {
+            let policy = domains::tools::load_policy().map_err(Failure::failed)?;
+            policy.write_bundle(&folder).map_err(Failure::failed)?;
+            println!("{}", policy.revision());
             Ok(ExitCode::SUCCESS)
         }
         Policy::Test => {

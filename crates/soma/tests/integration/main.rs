@@ -30,6 +30,7 @@ mod idempotency;
 mod interrupting;
 mod misbehaving_models;
 mod on_keycloak;
+mod on_opa;
 mod on_temporal;
 mod openai_agents;
 mod openai_models;

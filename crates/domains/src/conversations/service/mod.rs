@@ -163,7 +163,7 @@ pub(super) async fn list(
         tenant: caller.tenant,
         archived: query.archived.unwrap_or(false),
         agent,
-        without: authority::denied_agents(app, caller, "conversation:read", "conversation"),
+        without: authority::denied_agents(app, caller, "conversation:read", "conversation").await,
         after,
         limit: i64::from(limit) + 1,
     };

@@ -42,7 +42,7 @@ pub(in super::super) async fn search(
         words: &words,
         before,
         limit: i64::from(limit) + 1,
-        without: &authority::denied_agents(app, caller, "conversation:search", "conversation"),
+        without: &authority::denied_agents(app, caller, "conversation:search", "conversation").await,
     };
     let mut hits = search::find(app.database.read(), &wanted).await?;
     let items_max = usize::try_from(limit).unwrap_or(usize::MAX);

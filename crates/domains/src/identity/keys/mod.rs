@@ -169,7 +169,7 @@ async fn may_hold(app: &App, caller: &Caller, user: UserId) -> Result<bool, Erro
         found => found?,
     };
     let rights = permissions::rights_of(connection, caller.tenant, user).await?;
-    Ok(account.kind == users::Kind::Service && permissions::may_give(app, caller, &rights))
+    Ok(account.kind == users::Kind::Service && permissions::may_give(app, caller, &rights).await?)
 }
 
 pub(super) async fn create_key(

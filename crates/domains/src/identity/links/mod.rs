@@ -188,7 +188,7 @@ async fn open(app: &App, token: &str) -> Result<store::Link, Error> {
 }
 
 /// Whether whoever made a link could still make it: it does not outlive their rights.
-async fn stands(app: &App, link: &store::Link) -> Result<bool, StoreError> {
+async fn stands(app: &App, link: &store::Link) -> Result<bool, Error> {
     let Some(maker) = link.created_by else { return Ok(true) };
     let connection = app.database.read();
     if !user_rows::is_member(connection, link.tenant, maker).await? {
@@ -200,8 +200,8 @@ async fn stands(app: &App, link: &store::Link) -> Result<bool, StoreError> {
         Purpose::Setup | Purpose::Reset => ("user:reset_password", "user"),
     };
     let brings = permissions::Rights { roles: link.roles.clone(), grants: Vec::new() };
-    Ok(authority::may(app, &maker, action, Resource::any(on)).await
-        && permissions::may_give(app, &maker, &brings))
+    Ok(authority::may(app, &maker, action, Resource::any(on)).await?
+        && permissions::may_give(app, &maker, &brings).await?)
 }
 
 /// What a link is for, to show before it is used.

@@ -106,19 +106,24 @@ async fn tenants_of(app: &App, user: UserId) -> Result<Vec<TenantName>, StoreErr
     Ok(found)
 }
 
+/// The right to call tools depends on the tool.
+const TOOL_CALL: &str = "tool:execute";
+
 /// Every action of the catalogue that the policy allows the caller.
 async fn allowed(app: &App, caller: &Caller) -> Vec<String> {
-    let mut allowed = Vec::new();
-    for action in app.policy.catalogue().actions.keys() {
-        let may = if action == "tool:execute" {
-            calls_tools(app, caller).await
-        } else {
-            let kind = action.split(':').next().unwrap_or_default();
-            app.policy.decide(&Request::new(caller, action, Resource::any(kind))).allowed()
-        };
-        if may {
-            allowed.push(action.clone());
-        }
+    let actions = app.policy.catalogue().actions.keys();
+    let actions: Vec<&String> = actions.filter(|&action| action != TOOL_CALL).collect();
+    let about = |action: &&String| {
+        let kind = action.split(':').next().unwrap_or_default();
+        Request::new(caller, action, Resource::any(kind))
+    };
+    let questions: Vec<Request> = actions.iter().map(about).collect();
+    let decisions = app.policy.decide_all(&questions).await;
+    let allowed = actions.into_iter().zip(decisions).filter(|(_, decision)| decision.allowed());
+    let mut allowed: Vec<String> = allowed.map(|(action, _)| action.clone()).collect();
+    if calls_tools(app, caller).await {
+        allowed.push(TOOL_CALL.to_owned());
+        allowed.sort();
     }
     allowed
 }
@@ -126,11 +131,15 @@ async fn allowed(app: &App, caller: &Caller) -> Vec<String> {
 /// Whether the caller may call any tool, if an agent has it. That somebody has to approve the call is no matter here.
 async fn calls_tools(app: &App, caller: &Caller) -> bool {
     let Ok(toolbox) = app.tools.get().await else { return false };
-    toolbox.specs().any(|tool| {
-        let request = Request::new(caller, "tool:execute", Resource::new("tool", &tool.name));
-        let request = request.with_context(json!({ "agent_tools": [tool.name] }));
-        app.policy.decide(&request).effect != Effect::Deny
-    })
+    let calls: Vec<Request> = toolbox
+        .specs()
+        .map(|tool| {
+            let request = Request::new(caller, TOOL_CALL, Resource::new("tool", &tool.name));
+            request.with_context(json!({ "agent_tools": [tool.name] }))
+        })
+        .collect();
+    let decisions = app.policy.decide_all(&calls).await;
+    decisions.iter().any(|decision| decision.effect != Effect::Deny)
 }
 
 async fn rename(app: &App, caller: &Caller, name: &str) -> Result<Me, Error> {

@@ -254,12 +254,10 @@ async fn call(url: &Url, request: RequestBuilder) -> Result<(StatusCode, Vec<u8>
     let calling = async {
         let of_call = |error| Error::Unreachable(egress::Error::of_call(url, error));
         let mut response = request.header(ACCEPT, "application/json").send().await.map_err(of_call)?;
-        let mut body = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(of_call)? {
-            if body.len() + piece.len() > ANSWER_BYTES_MAX {
-                return Err(Error::Unusable(format!("{} answers too much", url.path())));
-            }
-            body.extend_from_slice(&piece);
+        let body = egress::body_up_to(url, &mut response, ANSWER_BYTES_MAX).await;
+        let (body, more) = body.map_err(Error::Unreachable)?;
+        if more {
+            return Err(Error::Unusable(format!("{} answers too much", url.path())));
         }
         Ok((response.status(), body))
     };

@@ -121,7 +121,7 @@ async fn may_hand_over(app: &App, caller: &Caller, user: &store::User) -> Result
     let elsewhere = tenants.iter().any(|tenant| *tenant != caller.tenant);
     let rights = permissions::rights_of(connection, caller.tenant, user.id).await?;
     // Else who may help others with their passwords could become any of them.
-    let beyond = !permissions::may_give(app, caller, &rights);
+    let beyond = !permissions::may_give(app, caller, &rights).await?;
     if elsewhere || beyond || permissions::is_platforms(connection, user.id).await? {
         authority::require(app, caller, "tenant:manage_users", Resource::new("user", user.id)).await?;
     }

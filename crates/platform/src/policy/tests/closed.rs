@@ -3,7 +3,7 @@
 use contracts::policy::Effect;
 use serde_json::{Value, json};
 
-use super::{check, over, read};
+use super::{check, decided, over, read};
 use crate::policy::{DATA, DECISION_MODULE, LoadError, Policy, TABLES_MODULE, document};
 
 /// The shipped data under another decision.
@@ -43,7 +43,7 @@ fn an_error_while_deciding_is_a_denial() {
         r#"decision := {"effect": "allow", "reason": "r", "obligations": {}}
            decision := {"effect": "deny", "reason": "s", "obligations": {}}"#,
     ] {
-        let decision = deciding(decision).unwrap().decide(&read());
+        let decision = decided(&deciding(decision).unwrap(), &read());
         assert_eq!(decision.effect, Effect::Deny);
         assert!(decision.reason.starts_with("policy_error: "), "{decision:?}");
         assert!(!decision.reason.contains('\n'), "{decision:?}");
@@ -54,7 +54,7 @@ fn an_error_while_deciding_is_a_denial() {
 fn obligations_arrive_whole() {
     let policy =
         deciding(r#"decision := {"effect": "allow", "reason": "r", "obligations": {"redact": ["a", 1]}}"#);
-    let decision = policy.unwrap().decide(&read());
+    let decision = decided(&policy.unwrap(), &read());
     assert_eq!(decision.obligations, json!({"redact": ["a", 1]}));
 }
 

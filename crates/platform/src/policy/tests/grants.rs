@@ -70,7 +70,7 @@ fn a_denial_outranks_every_role_and_grant() {
         request.subject.grants = vec![denial.clone()];
         denies(&request, &why);
         request.action = "user:delete".to_owned();
-        assert_eq!(super::POLICY.decide(&request).allowed(), role == "saas_super_admin");
+        assert_eq!(super::decided(&super::POLICY, &request).allowed(), role == "saas_super_admin");
     }
     let mut allow = denial.clone();
     (allow.id, allow.effect) = (GrantId::new(), GrantEffect::Allow);
