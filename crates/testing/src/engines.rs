@@ -5,6 +5,16 @@ use std::{
     process::{Command, Stdio},
 };
 
+/// Where tests find an OPA server with the program's bundle, which those that need none of their own ask then.
+const OPA: &str = "SOMA_TEST_OPA";
+
+/// What the settings of an install under test say of the policy: in process, or on the server of `SOMA_TEST_OPA`.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "which engines tests run on is no setting of the program")]
+pub fn policy_setting() -> String {
+    std::env::var(OPA).unwrap_or_else(|_| "embedded:".to_owned())
+}
+
 /// What the script printed of an engine.
 #[derive(Debug, Clone)]
 pub struct Printed(String);

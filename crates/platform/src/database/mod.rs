@@ -36,6 +36,8 @@ pub type Tx = DatabaseTransaction;
 const READERS_MAX: u32 = 4;
 /// How long a change waits for another process (a command line beside the server) that holds the write lock.
 const BUSY_WAIT: Duration = Duration::from_secs(10);
+/// How long readiness waits for an answer.
+const READY_WAIT: Duration = Duration::from_secs(2);
 /// Prepared statements kept by each connection.
 const STATEMENTS_KEPT: usize = 256;
 
@@ -45,6 +47,9 @@ pub enum Error {
     Full,
     #[error("the database can't be written: {0}")]
     Stopped(String),
+    /// No connection to it could be had, or the one that was had broke before a commit.
+    #[error("the database can't be reached: {0}")]
+    Away(String),
     #[error("the change's own code panicked: nothing was stored")]
     Panicked,
     /// The connection broke in the middle of the commit.
@@ -61,6 +66,9 @@ const SQLITE_FULL: [&str; 2] = ["(code: 13)", "database or disk is full"];
 
 /// PostgreSQL's code for the same.
 const POSTGRES_FULL: &str = "53100";
+/// Its codes, or classes of them, for a connection that it does not take, or ends: broken, too many, shutting down or
+/// starting.
+const POSTGRES_AWAY: [&str; 3] = ["08", "53300", "57P0"];
 
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
@@ -70,6 +78,9 @@ impl From<DbErr> for Error {
             || state_of(&error).as_deref() == Some(POSTGRES_FULL)
         {
             return Self::Full;
+        }
+        if is_away(&error) {
+            return Self::Away(text);
         }
         Self::Query(Arc::new(error))
     }
@@ -87,15 +98,37 @@ impl Error {
     }
 }
 
+fn is_away(error: &DbErr) -> bool {
+    let broken = |error: &sqlx::Error| {
+        matches!(
+            error,
+            sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed
+        )
+    };
+    let told =
+        || state_of(error).is_some_and(|state| POSTGRES_AWAY.iter().any(|code| state.starts_with(code)));
+    match error {
+        DbErr::ConnectionAcquire(_) => true,
+        error => of_driver(error).is_some_and(broken) || told(),
+    }
+}
+
+fn of_driver(error: &DbErr) -> Option<&sqlx::Error> {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => Some(error),
+        _ => None,
+    }
+}
+
 /// PostgreSQL's SQLSTATE. SQLite has numbers of its own, which look otherwise.
 fn state_of(error: &DbErr) -> Option<String> {
-    let (DbErr::Conn(RuntimeErr::SqlxError(error))
-    | DbErr::Exec(RuntimeErr::SqlxError(error))
-    | DbErr::Query(RuntimeErr::SqlxError(error))) = error
-    else {
-        return None;
-    };
-    let code = error.as_database_error()?.code()?;
+    let code = of_driver(error)?.as_database_error()?.code()?;
     (code.len() == 5).then(|| code.into_owned())
 }
 
@@ -152,7 +185,9 @@ impl Database {
         if !self.writer.at_work() {
             return Err(Error::Stopped("its writer has ended".into()));
         }
-        self.readers.execute_unprepared("SELECT 1").await?;
+        let asked = self.readers.execute_unprepared("SELECT 1");
+        let answered = tokio::time::timeout(READY_WAIT, asked).await;
+        answered.map_err(|_| Error::Away("it does not answer".into()))??;
         Ok(())
     }
 }

@@ -13,6 +13,8 @@ use super::{BUSY_WAIT, READERS_MAX, STATEMENTS_KEPT, location::Postgres};
 
 /// Connections for reading; a server has a cache of its own.
 const READERS: u32 = READERS_MAX * 4;
+/// How long a reading waits for a connection: a server that is started again is back by then, mostly.
+const READ_WAIT: Duration = Duration::from_secs(3);
 /// A reading that takes longer is given up.
 const READ_MAX: &str = "30s";
 /// A change waits this long for a lock, as [`BUSY_WAIT`] says.
@@ -34,7 +36,7 @@ pub(super) async fn connect(at: &Postgres, read_only: bool) -> Result<DatabaseCo
     let pool = PgPoolOptions::new()
         .max_connections(if read_only { READERS } else { 1 })
         .min_connections(1)
-        .acquire_timeout(BUSY_WAIT)
+        .acquire_timeout(if read_only { READ_WAIT } else { BUSY_WAIT })
         // A server that was started again has closed them all. The writer begins anew by itself.
         .test_before_acquire(read_only)
         .idle_timeout(None)

@@ -63,9 +63,14 @@ impl Lease {
         }
     }
 
-    /// Watches over the lease until `stop`, and gives it back, to be dropped when what it is for has ended. A server that
-    /// went away has given the lock up: it is taken again, or, if another process has it by then, `stop` is cancelled.
-    pub async fn hold(mut self, database: Location, stop: CancellationToken) -> Option<Self> {
+    /// Watches over the lease until `stop`, and gives it back, to be dropped when what it is for has ended; nothing if the
+    /// server was away by then. A server that went away has given the lock up: it is taken again, or, if another process
+    /// has it by then, `stop` is cancelled, and the answer is [`LeaseError::Held`].
+    pub async fn hold(
+        mut self,
+        database: Location,
+        stop: CancellationToken,
+    ) -> Result<Option<Self>, LeaseError> {
         while stop.run_until_cancelled(tokio::time::sleep(PROBE_EVERY)).await.is_some() {
             let Lock::Server(lock) = &mut self.0 else { continue };
             if matches!(tokio::time::timeout(PROBE_WAIT, lock.is_held()).await, Ok(Ok(()))) {
@@ -73,30 +78,38 @@ impl Lease {
             }
             // If its connection lasts all the same, it is this process that would find the lock held.
             drop(self);
-            self = Self::acquire_again(&database, &stop).await?;
+            match Self::acquire_again(&database, &stop).await? {
+                Some(again) => self = again,
+                None => return Ok(None),
+            }
         }
-        Some(self)
+        Ok(Some(self))
     }
 
-    async fn acquire_again(database: &Location, stop: &CancellationToken) -> Option<Self> {
+    async fn acquire_again(
+        database: &Location,
+        stop: &CancellationToken,
+    ) -> Result<Option<Self>, LeaseError> {
         loop {
             match Self::acquire(database).await {
                 Ok(again) => {
                     tracing::warn!("the database was away; its lock on workflows is held again");
-                    return Some(again);
+                    return Ok(Some(again));
                 }
-                Err(LeaseError::Held(_)) => {
+                Err(held @ LeaseError::Held(_)) => {
                     tracing::error!(
                         "another process runs the workflows of this database now: this one stops"
                     );
                     stop.cancel();
-                    return None;
+                    return Err(held);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the database is away, and its lock on workflows with it")
                 }
             }
-            stop.run_until_cancelled(tokio::time::sleep(PROBE_EVERY)).await?;
+            if stop.run_until_cancelled(tokio::time::sleep(PROBE_EVERY)).await.is_none() {
+                return Ok(None);
+            }
         }
     }
 }

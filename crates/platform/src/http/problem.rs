@@ -112,6 +112,11 @@ impl From<database::Error> for Problem {
                 tracing::error!(%error, "the database can't be written");
                 Self::unavailable("database_stopped", "The database can't be written. Nothing was stored.")
             }
+            database::Error::Away(_) => {
+                tracing::error!(%error, "the database can't be reached");
+                let detail = "The database can't be reached. Nothing was stored; try again soon.";
+                Self::unavailable("database_unavailable", detail)
+            }
             database::Error::Unknown(_) => {
                 tracing::error!(%error, "a commit's end is not known");
                 let detail = "The database went away while it stored this: it may be there. Look before you send it \

@@ -71,14 +71,20 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     drop(calls_sweep.await);
     drop(asks_sweep.await);
     drop(approvals.await);
-    turns.drain(DRAIN).await;
+    let lease = match lease {
+        Some(holding) => holding.await.map_err(Failure::failed)?.transpose(),
+        None => None,
+    };
+    // Where another process works on the database by now, the turns go on there.
+    if !matches!(lease, Some(Err(_))) {
+        turns.drain(DRAIN).await;
+    }
     app.calls.flush().await;
     app.model.shut_down();
     if let Some(traces) = traces {
         traces.finish().await;
     }
-    if let Some(lease) = lease {
-        drop(lease.await);
-    }
+    // Whoever runs this has to hear that it did not end because it was asked to.
+    drop(lease.transpose().map_err(Failure::failed)?);
     Ok(ExitCode::SUCCESS)
 }

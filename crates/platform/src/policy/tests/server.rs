@@ -41,7 +41,7 @@ fn answer(revisions: &[&str], result: &Value) -> String {
     json!({ "provenance": { "version": "1.22.2", "bundles": bundles }, "result": result }).to_string()
 }
 
-fn allow() -> Value {
+fn yes() -> Value {
     json!({ "effect": "allow", "reason": "r", "obligations": {} })
 }
 
@@ -54,7 +54,7 @@ async fn check(status: StatusCode, body: impl Into<Bytes>, reason: &str) {
 #[tokio::test]
 async fn an_answer_of_our_revision_counts() {
     let ours = POLICY.revision();
-    let decision = answering(StatusCode::OK, answer(&[ours, ours], &allow())).await.decide(&read()).await;
+    let decision = answering(StatusCode::OK, answer(&[ours, ours], &yes())).await.decide(&read()).await;
     assert!(decision.allowed() && decision.revision == ours, "{decision:?}");
 }
 
@@ -62,15 +62,15 @@ async fn an_answer_of_our_revision_counts() {
 async fn an_answer_of_any_other_revision_does_not() {
     let ours = POLICY.revision();
     for revisions in [&[][..], &[""], &["", ours], &[ours, ""], &[ours, "other"], &["other", ours]] {
-        check(StatusCode::OK, answer(revisions, &allow()), "policy_unavailable: the OPA server serves").await;
+        check(StatusCode::OK, answer(revisions, &yes()), "policy_unavailable: the OPA server serves").await;
     }
-    check(StatusCode::OK, json!({ "result": allow() }).to_string(), "policy_unavailable").await;
+    check(StatusCode::OK, json!({ "result": yes() }).to_string(), "policy_unavailable").await;
 }
 
 #[tokio::test]
 async fn an_answer_of_another_shape_is_a_denial() {
     let ours = [POLICY.revision()];
-    for result in [json!(null), json!(true), json!("allow"), json!({ "effect": "allow" }), json!([allow()])] {
+    for result in [json!(null), json!(true), json!("allow"), json!({ "effect": "allow" }), json!([yes()])] {
         check(StatusCode::OK, answer(&ours, &result), "malformed_decision").await;
     }
     for body in ["", "allow", "[]", "{\"result\": "] {
@@ -88,6 +88,6 @@ async fn a_servers_fault_is_a_denial_that_names_it() {
     check(StatusCode::INTERNAL_SERVER_ERROR, fault, said).await;
     // Not even with an answer in it, nor by way of somebody else.
     for status in [StatusCode::BAD_GATEWAY, StatusCode::FOUND, StatusCode::ACCEPTED] {
-        check(status, answer(&[POLICY.revision()], &allow()), "policy_unavailable").await;
+        check(status, answer(&[POLICY.revision()], &yes()), "policy_unavailable").await;
     }
 }

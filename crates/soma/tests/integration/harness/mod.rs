@@ -19,7 +19,7 @@ use std::{
 
 use platform::config::{Config, Fixed, SETTINGS};
 use tempfile::TempDir;
-use testing::{ScriptedModel, TestDatabase};
+use testing::{ScriptedModel, TestDatabase, engines::policy_setting};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout},
@@ -90,7 +90,7 @@ fn settings_in(folder: &Path, model: &str, secret_key: &str, fernet: &str) -> Se
         ("SA01_REDIS_URL", "embedded:".to_owned()),
         ("SA01_KAFKA_BOOTSTRAP_SERVERS", "embedded:".to_owned()),
         ("SA01_TEMPORAL_HOST", "embedded:".to_owned()),
-        ("SA01_OPA_URL", "embedded:".to_owned()),
+        ("SA01_OPA_URL", policy_setting()),
         ("SA01_MODEL_URL", model.to_owned()),
         ("SA01_MODEL_NAME", "scripted".to_owned()),
         ("SA01_MODEL_INPUT_PRICE", "1".to_owned()),

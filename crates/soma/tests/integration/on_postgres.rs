@@ -1,0 +1,166 @@
+//! A PostgreSQL server that goes away under the program, and comes back: what was accepted is done, once.
+//!
+//! `scripts/engines` starts a server of each test's own. A test that can't have one fails.
+
+use std::process::Command;
+
+use serde_json::json;
+use testing::{EffectLedger, engines};
+
+use crate::harness::{ADMIN, Api, PATIENCE, Server, Turn, text, until};
+
+const ANSWER: &str = "one two three four";
+
+/// A server of this test's own. Gone with it.
+struct Postgres(String);
+
+impl Postgres {
+    fn up(&self) -> String {
+        engines(&["up", "postgres", "--name", &self.0]).setting("SA01_DB_DSN").to_owned()
+    }
+
+    fn tell(&self, action: &str) {
+        engines(&[action, "postgres", "--name", &self.0]);
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        engines(&["down", "postgres", "--name", &self.0, "--forget"]);
+    }
+}
+
+/// An install on a server of its own, with tools that have effects.
+struct Install {
+    postgres: Postgres,
+    effects: EffectLedger,
+    server: Server,
+    key: String,
+}
+
+impl Install {
+    async fn start(label: &str) -> Self {
+        let postgres = Postgres(format!("postgres-{label}-{}", std::process::id()));
+        let dsn = postgres.up();
+        let effects = EffectLedger::start();
+        let mut server = Server::installed(&settings(&dsn, &effects.url()));
+        let run = |arguments: &[&str]| {
+            let output = server.run(arguments);
+            assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+            text(&output.stdout).trim().to_owned()
+        };
+        run(&["migrate"]);
+        run(&["admin", "create", "--email", ADMIN]);
+        let key = run(&["apikey", "create", "--email", ADMIN]);
+        server.restart().await;
+        Self { postgres, effects, server, key }
+    }
+
+    fn api(&self) -> Api {
+        Api::new(self.server.base(), Some(&self.key))
+    }
+
+    /// A conversation in which a turn has had its effects and waits for the model; and its run.
+    async fn at_work(&self) -> (String, String) {
+        let classes = ["transactional", "idempotent", "at_most_once"];
+        let calls = classes.map(|class| format!(r#"[[tool fx_{class} {{"note": "{class}"}}]]"#));
+        let conversation = self.api().conversation().await;
+        let run = self.api().say(&conversation, &format!("{} [[hold {ANSWER}]]", calls.join(" "))).await;
+        self.server.model.wait_for(PATIENCE, |counts| counts.requests == 4 && counts.in_flight == 1).await;
+        (conversation, run)
+    }
+
+    async fn is_ready(&self, status: u16) {
+        let what = format!("readiness is {status}");
+        until(&what, async || (self.api().get("/health/ready").await.status == status).then_some(())).await;
+    }
+}
+
+fn settings<'a>(dsn: &'a str, effects: &'a str) -> [(&'a str, &'a str); 2] {
+    [("SA01_DB_DSN", dsn), ("SOMA_EFFECTS_URL", effects)]
+}
+
+/// The run's end, whatever became of a stream meanwhile.
+async fn end_of(api: &Api, run: &str) -> Turn {
+    until("the run has ended", async || {
+        let reply = api.get(&format!("/api/v2/runs/{run}")).await;
+        reply.body["finished_at"].is_string().then_some(())
+    })
+    .await;
+    api.end_of(run).await
+}
+
+fn check_effects(effects: &EffectLedger) {
+    let counts = effects.counts();
+    // The third is in the database.
+    assert_eq!((counts.applied, counts.replayed), (2, 0), "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_in_the_middle_of_a_turn_costs_no_message_and_repeats_no_effect() {
+    let install = Install::start("killed").await;
+    let api = install.api();
+    let (conversation, run) = install.at_work().await;
+    let waits = api.say(&conversation, "[[say after that]]").await;
+
+    install.postgres.tell("kill");
+    let refused = api.send(&conversation, json!({ "content": "[[say lost]]" })).await;
+    assert_eq!(refused.problem(503), "database_unavailable");
+    install.is_ready(503).await;
+    install.server.model.release();
+    install.postgres.up();
+
+    install.is_ready(200).await;
+    assert_eq!(end_of(&api, &run).await.answer(), ANSWER);
+    assert_eq!(end_of(&api, &waits).await.answer(), "after that");
+    let said = api.transcript(&conversation).await;
+    assert_eq!(said.iter().filter(|(role, _)| role == "user").count(), 2, "{said:?}");
+    check_effects(&install.effects);
+    assert_eq!(api.turn(&conversation, "[[say again]]").await.answer(), "again");
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_for_a_while_keeps_nobody_waiting_and_loses_nothing() {
+    let install = Install::start("paused").await;
+    let api = install.api();
+    let (conversation, run) = install.at_work().await;
+
+    install.postgres.tell("pause");
+    install.server.model.release();
+    install.is_ready(503).await;
+    let refused = api.send(&conversation, json!({ "content": "[[say lost]]" })).await;
+    assert_eq!(refused.problem(503), "database_unavailable");
+    install.postgres.tell("continue");
+
+    install.is_ready(200).await;
+    assert_eq!(end_of(&api, &run).await.answer(), ANSWER);
+    assert_eq!(api.turn(&conversation, "[[say after that]]").await.answer(), "after that");
+    let said = api.transcript(&conversation).await;
+    assert_eq!(said.iter().filter(|(role, _)| role == "user").count(), 2, "{said:?}");
+    check_effects(&install.effects);
+}
+
+#[tokio::test]
+async fn a_process_whose_database_another_one_works_on_by_now_stops() {
+    let mut install = Install::start("taken").await;
+    let (_, run) = install.at_work().await;
+    let mut other = Server::installed(&settings(&install.postgres.up(), &install.effects.url()));
+    let signal = |name: &str, server: &Server| {
+        let sent = Command::new("kill").args([name, &server.pid().to_string()]).status();
+        assert!(sent.unwrap().success());
+    };
+
+    // While it can't look, its server is killed, and somebody else takes the lock.
+    signal("-STOP", &install.server);
+    install.postgres.tell("kill");
+    install.postgres.up();
+    other.restart().await;
+    signal("-CONT", &install.server);
+
+    assert!(!install.server.ended().await.success());
+    assert!(install.server.log().contains("this one stops"), "{}", install.server.log());
+    let api = Api::new(other.base(), Some(&install.key));
+    other.model.release();
+    assert_eq!(end_of(&api, &run).await.run["state"], "completed");
+    check_effects(&install.effects);
+}
