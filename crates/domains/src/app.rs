@@ -17,6 +17,7 @@ use platform::{
     mail::Mailer,
     policy::{self, Policy},
     telemetry::Metrics,
+    vault::Standing,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +54,8 @@ pub struct Parts {
     pub sandbox: BoxFuture<'static, tools::Probed>,
     /// Absent where nobody reads them.
     pub metrics: Option<Metrics>,
+    /// Absent where no setting is from Vault.
+    pub secrets: Option<Standing>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -75,6 +78,8 @@ pub struct App {
     pub calls: models::Calls,
     pub tools: tools::Tools,
     pub metrics: Option<Metrics>,
+    /// Whether settings that are from Vault still stand.
+    pub(crate) secrets: Option<Standing>,
     /// Fires when the process is asked to stop: whatever a client holds open ends then, for another process to go on.
     pub stopping: CancellationToken,
     pub(crate) sessions: identity::Sessions,
@@ -92,7 +97,7 @@ pub struct App {
 impl App {
     /// Opens the database and loads the policy. The schema must be up to date.
     pub async fn build(parts: Parts) -> Result<Arc<Self>, BuildError> {
-        let Parts { config, model, sandbox, metrics } = parts;
+        let Parts { config, model, sandbox, metrics, secrets } = parts;
         let database = open_migrated_database(&config).await?;
         let look_again = match config.workflows.choice {
             WorkflowChoice::Embedded => LOOK_AGAIN_ALONE,
@@ -128,6 +133,7 @@ impl App {
             engine: OnceLock::new(),
             egress,
             metrics,
+            secrets,
             stopping: CancellationToken::new(),
             model,
             model_server,

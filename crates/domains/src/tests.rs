@@ -53,7 +53,9 @@ impl World {
         let sandbox =
             Box::pin(async { Err(sandbox::Unavailable { missing: vec!["not needed here".into()] }) });
         let app =
-            App::build(Parts { config, model: Arc::new(client), sandbox, metrics: None }).await.unwrap();
+            App::build(Parts { config, model: Arc::new(client), sandbox, metrics: None, secrets: None })
+                .await
+                .unwrap();
         Self {
             app,
             caller: Caller {

@@ -19,3 +19,4 @@ pub mod remembered;
 pub mod secrets;
 pub mod task;
 pub mod telemetry;
+pub mod vault;

@@ -8,15 +8,20 @@ use platform::{
     config::{Config, ModelChoice},
     egress::Egress,
     telemetry::{Metrics, Traces},
+    vault::Standing,
 };
 
 use crate::commands::Failure;
 
 /// An app on an up-to-date database. Binds nothing and starts no run.
-pub async fn app(config: Config, metrics: Option<Metrics>) -> Result<Arc<App>, Failure> {
+pub async fn app(
+    config: Config,
+    metrics: Option<Metrics>,
+    secrets: Option<Standing>,
+) -> Result<Arc<App>, Failure> {
     let model = model(&config)?;
     let sandbox = Box::pin(sandbox::Sandbox::probe());
-    App::build(Parts { config, model, sandbox, metrics }).await.map_err(Failure::failed)
+    App::build(Parts { config, model, sandbox, metrics, secrets }).await.map_err(Failure::failed)
 }
 
 /// Starts sending traces, where a collector is named.

@@ -44,11 +44,14 @@ async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Readiness>) {
         tracing::error!(%error, "the database is not ready");
         "does not answer".to_owned()
     });
-    let engines = BTreeMap::from([
+    let mut engines = BTreeMap::from([
         ("database", said(database)),
         ("workflows", said(workflows)),
         ("policy", said(app.policy.ready().await)),
     ]);
+    if let Some(secrets) = &app.secrets {
+        engines.insert("vault", secrets.problem().unwrap_or("ok").to_owned());
+    }
     let ready = engines.values().all(|state| state == "ok");
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready, engines }))

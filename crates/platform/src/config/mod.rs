@@ -11,10 +11,11 @@ mod registry;
 mod sign_in;
 #[cfg(test)]
 mod tests;
+mod vault;
 
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 pub use gateway::{ConnectionLimits, Gateway, RateLimits, TlsFiles};
@@ -22,6 +23,7 @@ pub use oidc::{Algorithm, Oidc};
 pub use read::{Fault, Faults};
 pub use registry::{Kind, SETTINGS, Setting};
 pub use sign_in::{Mail, SignIn};
+pub use vault::{Vault, VaultAuth};
 
 use crate::{database::Location, egress::AllowList, secrets::Keys};
 
@@ -57,6 +59,37 @@ impl Source for Environment {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
     fn get(&self, name: &str) -> Option<String> {
         std::env::var(name).ok().or_else(|| self.file.get(name).cloned())
+    }
+}
+
+/// The environment, and beside it the settings that a secret of Vault's holds.
+#[derive(Debug)]
+pub struct WithSecrets {
+    environment: Environment,
+    secrets: HashMap<String, SecretString>,
+}
+
+impl WithSecrets {
+    /// What is there twice is a fault, since one of the two would not count; and so is a name that is no setting, or one
+    /// of those that say where Vault is.
+    pub fn new(environment: Environment, secrets: HashMap<String, SecretString>) -> Result<Self, Faults> {
+        let mut faults = Vec::new();
+        for name in secrets.keys() {
+            if name.starts_with(vault::PREFIX) || !SETTINGS.iter().any(|setting| setting.name == name) {
+                faults.push(Fault::new(name, "is in Vault, and no setting that can come from there"));
+            } else if environment.get(name).is_some_and(|value| !value.is_empty()) {
+                faults.push(Fault::new(name, "is set in Vault and in the environment: take it out of one"));
+            }
+        }
+        faults.sort_by(|one, other| one.name.cmp(&other.name));
+        if faults.is_empty() { Ok(Self { environment, secrets }) } else { Err(Faults(faults)) }
+    }
+}
+
+impl Source for WithSecrets {
+    fn get(&self, name: &str) -> Option<String> {
+        let secret = self.secrets.get(name).map(|value| value.expose_secret().to_owned());
+        secret.or_else(|| self.environment.get(name))
     }
 }
 

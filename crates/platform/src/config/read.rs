@@ -54,10 +54,6 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
     for (name, engine) in [("SA01_REDIS_URL", "Redis"), ("SA01_KAFKA_BOOTSTRAP_SERVERS", "Kafka")] {
         reader.embedded_only(name, engine);
     }
-    if reader.text("VAULT_ADDR").is_some() {
-        reader
-            .fault("VAULT_ADDR", "Vault is not in this version: unset it, secrets come from the environment");
-    }
     let workflows = reader.workflows();
     let policy = reader.policy();
     let data_dir = PathBuf::from(reader.text("SA01_DATA_DIR").unwrap_or_default());
@@ -117,6 +113,11 @@ impl Reader<'_> {
     #[cfg(test)]
     pub(super) fn faults(&self) -> &[Fault] {
         &self.faults
+    }
+
+    /// What was wrong.
+    pub(super) fn end(self) -> Faults {
+        Faults(self.faults)
     }
 
     pub(super) fn fault(&mut self, name: &str, problem: impl Into<String>) {

@@ -2,7 +2,12 @@
 
 use std::{collections::HashMap, os::unix::fs::PermissionsExt};
 
-use super::{Config, Faults, Fixed, PolicyChoice, SETTINGS, dotenv};
+use secrecy::SecretString;
+
+use super::{
+    Config, Environment, Fault, Faults, Fixed, PolicyChoice, SETTINGS, Source as _, Vault, VaultAuth,
+    WithSecrets, dotenv,
+};
 
 const FERNET: &str = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=";
 
@@ -84,11 +89,9 @@ fn critical_02_a_fernet_key_is_required_and_keys_rotate() {
 
 #[test]
 fn engines_of_a_later_version_are_refused_by_name() {
-    for (name, value) in [
-        ("SA01_REDIS_URL", "redis://127.0.0.1"),
-        ("SA01_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092"),
-        ("VAULT_ADDR", "http://127.0.0.1:8200"),
-    ] {
+    for (name, value) in
+        [("SA01_REDIS_URL", "redis://127.0.0.1"), ("SA01_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092")]
+    {
         let faults = faults(&[(name, value)]);
         assert_eq!(faults.len(), 1, "{name}");
         assert!(faults[0].contains("not in this version") && !faults[0].contains(value), "{faults:?}");
@@ -112,6 +115,59 @@ fn the_policys_server_is_named_by_its_base() {
         let faults = faults(&[("SA01_OPA_URL", bad)]);
         assert_eq!(faults.len(), 1, "{bad}");
         assert!(faults[0].contains("ends before `/v1/data`") && !faults[0].contains(bad), "{faults:?}");
+    }
+}
+
+fn vault(settings: &[(&str, &str)]) -> Result<Option<Vault>, Vec<String>> {
+    let values = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let told = |fault: &Fault| format!("{}: {}", fault.name, fault.problem);
+    Vault::load(&Fixed(values)).map_err(|faults| faults.0.iter().map(told).collect())
+}
+
+#[test]
+fn who_asks_vault_is_said_in_one_way() {
+    assert_eq!(vault(&[("VAULT_TOKEN_FILE", "/t")]), Ok(None));
+    let at = ("VAULT_ADDR", "https://vault.example.org:8200");
+    let loaded = vault(&[at, ("VAULT_TOKEN_FILE", "/t")]).unwrap().unwrap();
+    assert_eq!((loaded.mount.as_str(), loaded.path.as_str()), ("secret", "soma"));
+    assert_eq!(loaded.auth, VaultAuth::Token { file: "/t".into() });
+    let role =
+        [at, ("VAULT_ROLE_ID", "r"), ("VAULT_SECRET_ID_FILE", "/s"), ("VAULT_SECRETS_PATH", "kv/a/b/")];
+    let loaded = vault(&role).unwrap().unwrap();
+    assert_eq!((loaded.mount.as_str(), loaded.path.as_str()), ("kv", "a/b"));
+    assert!(matches!(loaded.auth, VaultAuth::AppRole { mount, .. } if mount == "approle"));
+    let loaded =
+        vault(&[at, ("VAULT_KUBERNETES_ROLE", "r"), ("VAULT_AUTH_MOUNT", "k8s/one")]).unwrap().unwrap();
+    assert!(matches!(loaded.auth, VaultAuth::Kubernetes { mount, .. } if mount == "k8s/one"));
+
+    let check = |settings: &[(&str, &str)], problem: &str| {
+        let faults = vault(settings).unwrap_err();
+        assert!(faults.len() == 1 && faults[0].contains(problem), "{faults:?}");
+    };
+    check(&[at], "VAULT_ADDR: set one of");
+    check(&[at, ("VAULT_TOKEN_FILE", "/t"), ("VAULT_ROLE_ID", "r")], "VAULT_ADDR: set one of");
+    check(&[at, ("VAULT_ROLE_ID", "r")], "VAULT_SECRET_ID_FILE: is required");
+    check(&[at, ("VAULT_TOKEN_FILE", "/t"), ("VAULT_SECRETS_PATH", "soma")], "VAULT_SECRETS_PATH: expected");
+    check(&[("VAULT_ADDR", "http://vault.internal"), ("VAULT_TOKEN_FILE", "/t")], "over https");
+    check(&[("VAULT_ADDR", "https://u:p@vault"), ("VAULT_TOKEN_FILE", "/t")], "expected an http(s) URL");
+}
+
+#[test]
+fn a_setting_is_in_vault_or_in_the_environment_and_not_in_both() {
+    let secrets =
+        |name: &str| HashMap::from([(name.to_owned(), SecretString::from("canary-4711".to_owned()))]);
+    let environment = || Environment { file: HashMap::from([("SA01_DB_DSN".into(), "sqlite://a".into())]) };
+    let both = WithSecrets::new(environment(), secrets("SECRET_KEY")).unwrap();
+    assert_eq!(both.get("SECRET_KEY").as_deref(), Some("canary-4711"));
+    assert_eq!(both.get("SA01_DB_DSN").as_deref(), Some("sqlite://a"));
+    for (name, problem) in [
+        ("SA01_DB_DSN", "in Vault and in the environment"),
+        ("SECRET_KYE", "no setting"),
+        ("VAULT_ADDR", "no setting that can come from there"),
+    ] {
+        let faults = WithSecrets::new(environment(), secrets(name)).unwrap_err();
+        assert!(faults.0.len() == 1 && faults.0[0].name == name, "{faults}");
+        assert!(faults.0[0].problem.contains(problem) && !faults.to_string().contains("canary"), "{faults}");
     }
 }
 

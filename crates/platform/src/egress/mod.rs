@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, ClientBuilder, Proxy, Response};
+use reqwest::{Certificate, Client, ClientBuilder, Proxy, Response};
 use url::Url;
 
 pub use allow::{AllowList, BadEntry};
@@ -154,6 +154,15 @@ impl Egress {
     /// A client that calls the origin (scheme, host and port) of `base` wherever that is, and no other. Redirects
     /// come back as answers. Connections are kept for the next call.
     pub fn client_for(&self, base: &Url, options: ClientOptions) -> Result<Client, Error> {
+        self.build(base, options, |builder| builder)
+    }
+
+    fn build(
+        &self,
+        base: &Url,
+        options: ClientOptions,
+        more: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    ) -> Result<Client, Error> {
         if !matches!(base.scheme(), "http" | "https") {
             return Err(Error::Scheme(base.scheme().to_owned()));
         }
@@ -172,13 +181,24 @@ impl Egress {
         };
         // A resolver sees neither literal addresses nor ports, but this hook sees each connection to be made.
         let elsewhere = Proxy::custom(move |url| (url.origin() != origin).then_some(NOWHERE));
-        builder()
+        more(builder())
             .proxy(elsewhere)
             .dns_resolver(resolver)
             .connect_timeout(options.connect_timeout)
             .read_timeout(options.read_timeout)
             .build()
             .map_err(Error::Client)
+    }
+
+    /// The same, to a server whose certificate is from an authority of the operator's (PEM).
+    pub fn client_trusting(
+        &self,
+        base: &Url,
+        options: ClientOptions,
+        authority: &[u8],
+    ) -> Result<Client, Error> {
+        let certificates = Certificate::from_pem_bundle(authority).map_err(Error::Client)?;
+        self.build(base, options, |builder| builder.tls_certs_merge(certificates))
     }
 
     /// GETs an address that somebody named. Each redirect is checked like the first address. No answer of the server

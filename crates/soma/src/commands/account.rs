@@ -44,7 +44,7 @@ pub enum ApiKey {
 }
 
 pub async fn admin(command: Admin) -> Result<ExitCode, Failure> {
-    let config = config()?;
+    let config = config().await?;
     let database = domains::open_migrated_database(&config).await.map_err(Failure::failed)?;
     match command {
         Admin::Create { email } => {
@@ -63,7 +63,7 @@ pub async fn admin(command: Admin) -> Result<ExitCode, Failure> {
 
 pub async fn api_key(command: ApiKey) -> Result<ExitCode, Failure> {
     let ApiKey::Create { email, scopes, lifetime, name } = command;
-    let config = config()?;
+    let config = config().await?;
     let database = domains::open_migrated_database(&config).await.map_err(Failure::failed)?;
     let new = NewKey { name, scopes, lifetime_s: lifetime };
     let key =

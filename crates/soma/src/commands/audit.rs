@@ -35,7 +35,7 @@ fn noted(text: &str) -> Result<Noted, String> {
 
 pub async fn run(command: Audit) -> Result<ExitCode, Failure> {
     let Audit::Verify { tenant: only, noted } = command;
-    let config = config()?;
+    let config = config().await?;
     let database = domains::open_migrated_database(&config).await.map_err(Failure::failed)?;
     let mut slugs: BTreeMap<TenantId, String> =
         tenants::slugs(&database).await.map_err(Failure::failed)?.into_iter().collect();

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::ExitCode};
 use domains::DOMAINS;
 use platform::config::{Config, ModelChoice, SETTINGS, WorkflowChoice};
 
-use super::{Failure, environment};
+use super::{Failure, config};
 use crate::gateway;
 
 #[derive(Debug, clap::Args)]
@@ -25,8 +25,8 @@ fn line(finding: &'static str, problem: Option<String>) -> Line {
     Line { finding, problem }
 }
 
-pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let config = environment().and_then(|environment| Config::load(&environment).map_err(Failure::from));
+pub async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let config = config().await;
     let mut lines = audit(&config);
     if arguments.deploy {
         lines.extend(deploy(config.as_ref().ok()));
@@ -93,12 +93,15 @@ fn deploy(config: Option<&Config>) -> Vec<Line> {
             )
         }),
     });
-    let env = Path::new(".env").exists().then(|| "secrets lie in a plain .env file".to_owned());
+    let env = Path::new(".env").exists().then(|| {
+        "settings lie in a plain .env file: secrets belong in Vault (VAULT_ADDR), or the environment"
+            .to_owned()
+    });
     vec![
         line("deploy: engines outside the process", engines),
         line("deploy: a model that can call tools", model),
         line("deploy: TLS with files that can be used, or loopback behind a proxy", tls),
-        line("deploy: secrets from the environment, not from a file", env),
+        line("deploy: secrets from Vault or the environment, not from a file", env),
         line(
             "deploy: a build without test switches",
             cfg!(feature = "faults").then(|| "built with `faults`".to_owned()),

@@ -21,7 +21,7 @@ pub enum Dev {
 
 pub async fn run(command: Dev) -> Result<ExitCode, Failure> {
     let Dev::Seed { messages, audit } = command;
-    let config = config()?;
+    let config = config().await?;
     let database = domains::open_migrated_database(&config).await.map_err(Failure::failed)?;
     let sizes = Sizes { messages, audit };
     seed::fill(&config, &database, sizes, |far| eprintln!("{far}")).await.map_err(Failure::failed)?;

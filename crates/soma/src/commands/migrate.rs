@@ -15,7 +15,7 @@ pub struct Arguments {
 }
 
 pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let config = config()?;
+    let config = config().await?;
     if arguments.check
         && let Location::Sqlite(file) = &config.database
         && !file.exists()

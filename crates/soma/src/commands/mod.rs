@@ -19,8 +19,15 @@ mod worker;
 use std::{fmt::Display, process::ExitCode};
 
 use clap::Subcommand;
-use platform::config::{Config, Environment, Faults};
-use tokio::signal::unix::{SignalKind, signal};
+use platform::{
+    config::{Config, Environment, Faults, Vault, WithSecrets},
+    egress::{AllowList, Egress},
+    vault::{self, Session, Standing},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Why a command did not do its work. `main` makes an exit code of it.
@@ -68,8 +75,8 @@ pub enum Command {
     /// The audit: whether it is as it was written.
     #[command(subcommand)]
     Audit(audit::Audit),
-    /// Print new keys as dotenv lines.
-    Keygen,
+    /// Print new keys, as dotenv lines or as JSON.
+    Keygen(keygen::Arguments),
     /// Say for each of the common faults of such an install whether this one is free of it.
     Check(check::Arguments),
     /// Print what a shell needs to complete commands and options.
@@ -100,8 +107,8 @@ pub async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Tenant(tenant) => tenant::run(tenant).await,
         Command::Approvals(arguments) => approvals::run(arguments).await,
         Command::Audit(audit) => audit::run(audit).await,
-        Command::Keygen => Ok(keygen::run()),
-        Command::Check(arguments) => check::run(&arguments),
+        Command::Keygen(arguments) => Ok(keygen::run(&arguments)),
+        Command::Check(arguments) => check::run(&arguments).await,
         Command::Completions(arguments) => Ok(completions::run(&arguments)),
         Command::Registry => describe::registry(),
         Command::Openapi => describe::openapi(),
@@ -117,8 +124,36 @@ fn environment() -> Result<Environment, Failure> {
 }
 
 /// Every setting, checked; all faults at once.
-fn config() -> Result<Config, Failure> {
-    Ok(Config::load(&environment()?)?)
+async fn config() -> Result<Config, Failure> {
+    Ok(settings().await?.0)
+}
+
+/// The same, and where settings are from Vault the right to them, for whoever runs on to watch over.
+async fn settings() -> Result<(Config, Option<Session>), Failure> {
+    let environment = environment()?;
+    let Some(vault) = Vault::load(&environment)? else { return Ok((Config::load(&environment)?, None)) };
+    // A server that the operator names needs no list of what tools may reach.
+    let session = Session::open(&vault, &Egress::new(AllowList::default())).await;
+    let mut session = session.map_err(|error| Failure::Configuration(format!("VAULT_ADDR: {error}")))?;
+    let source = WithSecrets::new(environment, session.take_settings())?;
+    Ok((Config::load(&source)?, Some(session)))
+}
+
+/// Begins to watch over the right to settings from Vault. Ends with `stop`, or ends everything by it.
+fn watch(session: Option<Session>, standing: Option<Standing>, stop: &CancellationToken) -> Watch {
+    let watched = session.zip(standing);
+    Watch(watched.map(|(session, standing)| tokio::spawn(session.watch(standing, stop.clone()))))
+}
+
+struct Watch(Option<JoinHandle<Result<(), vault::Error>>>);
+
+impl Watch {
+    /// After `stop`: why the program had to end, if it had to.
+    async fn end(self) -> Result<(), Failure> {
+        let Some(watch) = self.0 else { return Ok(()) };
+        let ended = watch.await.map_err(Failure::failed)?;
+        ended.map_err(|error| Failure::Failed(format!("VAULT_ADDR: {error}")))
+    }
 }
 
 /// Fires `stop` at SIGTERM or Ctrl-C. From then on no new work is begun.

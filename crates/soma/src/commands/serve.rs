@@ -7,9 +7,10 @@ use platform::{
     config::WorkflowChoice,
     durable::Lease,
     telemetry::{self, Metrics},
+    vault::Standing,
 };
 
-use super::{Failure, config, stop_on_signal};
+use super::{Failure, settings, stop_on_signal, watch};
 use crate::{
     build,
     gateway::{self, Gateway, Tls},
@@ -27,7 +28,7 @@ pub struct Arguments {
 }
 
 pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let config = config()?;
+    let (config, session) = settings().await?;
     telemetry::start_logs(&config.log);
     let listen = arguments.listen.unwrap_or(config.listen);
     let tls = config.gateway.tls.clone().map(Tls::open).transpose();
@@ -42,13 +43,16 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     };
     let traces = build::traces(&config)?;
     let metrics = Metrics::start().map_err(Failure::failed)?;
-    let app = build::app(config, Some(metrics)).await?;
+    let standing = session.as_ref().map(|_| Standing::default());
+    let app = build::app(config, Some(metrics), standing.clone()).await?;
     let stop = app.stopping.clone();
+    let secrets = watch(session, standing, &stop);
     let lease = lease.map(|lease| tokio::spawn(lease.hold(app.config.database.clone(), stop.clone())));
     let router = gateway::router(Arc::clone(&app))?;
     let gateway = Gateway::new(router, app.config.gateway.clone(), tls.clone(), stop.clone());
     let turns = Turns::attach(&app);
     conversations::resume(&app).await.map_err(Failure::failed)?;
+    conversations::abandon_left_asks(&app).await;
     let sweep = tokio::spawn(conversations::sweep(Arc::clone(&app), stop.clone()));
     let calls_sweep = tokio::spawn(models::sweep(Arc::clone(&app), stop.clone()));
     let asks_sweep = tokio::spawn(conversations::sweep_asks(Arc::clone(&app), stop.clone()));
@@ -75,8 +79,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Some(holding) => holding.await.map_err(Failure::failed)?.transpose(),
         None => None,
     };
-    // Where another process works on the database by now, the turns go on there.
-    if !matches!(lease, Some(Err(_))) {
+    let secrets = secrets.end().await;
+    // Where another process works on the database by now, the turns go on there; and without a right to its secrets this
+    // one does nothing more.
+    if !matches!(lease, Some(Err(_))) && secrets.is_ok() {
         turns.drain(DRAIN).await;
     }
     app.calls.flush().await;
@@ -86,5 +92,6 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     }
     // Whoever runs this has to hear that it did not end because it was asked to.
     drop(lease.transpose().map_err(Failure::failed)?);
+    secrets?;
     Ok(ExitCode::SUCCESS)
 }

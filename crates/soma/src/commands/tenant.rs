@@ -40,7 +40,7 @@ pub enum Tenant {
 }
 
 pub async fn run(command: Tenant) -> Result<ExitCode, Failure> {
-    let database = domains::open_migrated_database(&config()?).await.map_err(Failure::failed)?;
+    let database = domains::open_migrated_database(&config().await?).await.map_err(Failure::failed)?;
     match command {
         Tenant::Create { slug, name, owner, pending } => {
             let new = NewTenant { name: name.unwrap_or_else(|| slug.clone()), slug };

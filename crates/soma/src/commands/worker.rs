@@ -4,10 +4,10 @@ use std::{process::ExitCode, sync::Arc};
 
 use clap::ValueEnum;
 use domains::conversations;
-use platform::telemetry;
+use platform::{telemetry, vault::Standing};
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, config, stop_on_signal};
+use super::{Failure, settings, stop_on_signal, watch};
 use crate::{
     build,
     turns::{Turn, Turns, temporal_config},
@@ -27,7 +27,7 @@ enum Kind {
 
 pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let Kind::All = arguments.kind;
-    let config = config()?;
+    let (config, session) = settings().await?;
     telemetry::start_logs(&config.log);
     let Some(temporal) = temporal_config(&config) else {
         let problem = "SA01_TEMPORAL_HOST: workflows are embedded, and `soma serve` runs them itself; \
@@ -36,10 +36,12 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     };
     let concurrency = config.workflows.concurrency;
     let traces = build::traces(&config)?;
-    let app = build::app(config, None).await?;
+    let standing = session.as_ref().map(|_| Standing::default());
+    let app = build::app(config, None, standing.clone()).await?;
     Turns::attach(&app);
     let stop = CancellationToken::new();
     stop_on_signal(&stop)?;
+    let secrets = watch(session, standing, &stop);
     let sweep = tokio::spawn(conversations::sweep(Arc::clone(&app), stop.clone()));
     tracing::info!(address = temporal.address, queue = temporal.task_queue, "working");
     println!("working on queue {}", temporal.task_queue);
@@ -51,5 +53,6 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         traces.finish().await;
     }
     worked.map_err(Failure::failed)?;
+    secrets.end().await?;
     Ok(ExitCode::SUCCESS)
 }

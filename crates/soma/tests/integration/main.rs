@@ -31,6 +31,7 @@ mod interrupting;
 mod misbehaving_models;
 mod on_keycloak;
 mod on_opa;
+mod on_openbao;
 mod on_postgres;
 mod on_temporal;
 mod openai_agents;

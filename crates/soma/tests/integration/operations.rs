@@ -33,7 +33,6 @@ fn an_engine_of_a_later_version_is_refused_by_name_and_without_its_address() {
     for (name, value) in [
         ("SA01_REDIS_URL", "redis://:hunter2@cache.internal:6379"),
         ("SA01_KAFKA_BOOTSTRAP_SERVERS", "broker.internal:9092"),
-        ("VAULT_ADDR", "https://vault.internal:8200"),
     ] {
         let mut settings = good_settings(folder.path());
         settings.insert(name.into(), value.into());

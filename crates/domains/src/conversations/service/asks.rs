@@ -267,21 +267,26 @@ pub(crate) async fn forget(
     Ok(())
 }
 
-/// Until `stop`: forgets what requests left behind that a crash cut off. Where no other process can hold a request, the
-/// runs that nobody waits for any more are stopped first.
-pub async fn sweep(app: Arc<App>, stop: CancellationToken) {
-    if matches!(app.config.workflows.choice, WorkflowChoice::Embedded) {
-        match asks::at_work(app.database.read()).await {
-            Ok(runs) => {
-                for run in runs {
-                    if let Err(error) = abandon(&app, run).await {
-                        tracing::error!(%run, %error, "a run that nobody waits for could not be stopped");
-                    }
+/// Stops the runs that nobody waits for any more, where no other process can hold a request. Called before this one takes
+/// any: a run of its own would look the same.
+pub async fn abandon_left(app: &App) {
+    if app.config.workflows.choice != WorkflowChoice::Embedded {
+        return;
+    }
+    match asks::at_work(app.database.read()).await {
+        Ok(runs) => {
+            for run in runs {
+                if let Err(error) = abandon(app, run).await {
+                    tracing::error!(%run, %error, "a run that nobody waits for could not be stopped");
                 }
             }
-            Err(error) => tracing::error!(%error, "runs that nobody waits for can't be looked for"),
         }
+        Err(error) => tracing::error!(%error, "runs that nobody waits for can't be looked for"),
     }
+}
+
+/// Until `stop`: forgets what requests left behind that a crash cut off.
+pub async fn sweep(app: Arc<App>, stop: CancellationToken) {
     loop {
         match asks::left(app.database.read(), unix_ms() - LEFT_MS).await {
             Ok(left) => {
