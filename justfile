@@ -31,6 +31,7 @@ chaos *arguments:
     cargo run {{daily}} --bin chaos -- {{arguments}}
     cargo run {{daily}} --bin chaos -- --prove
     cargo run {{daily}} --bin chaos -- --temporal --kills 60
+    cargo run {{daily}} --bin chaos -- --cluster --kills 60
 
 # Measures a release build; results are printed as JSON.
 bench *arguments:

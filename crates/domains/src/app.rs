@@ -9,13 +9,14 @@ use std::{
 use contracts::{RunId, engine::WorkflowEngine, model::ChatModel};
 use futures::future::BoxFuture;
 use platform::{
-    config::{Config, ModelChoice, PolicyChoice, WorkflowChoice},
+    config::{Config, ModelChoice, PolicyChoice, RedisChoice, WorkflowChoice},
     database::{self, Database, Location},
     durable::{Ledger, StepError, Worker},
     egress::Egress,
     hub::Hub,
     mail::Mailer,
     policy::{self, Policy},
+    redis::{Counts, Redis},
     telemetry::Metrics,
     vault::Standing,
 };
@@ -38,6 +39,8 @@ pub enum BuildError {
     Folder(PathBuf, std::io::Error),
     #[error("an address of the configuration can't be called: {0}")]
     Egress(#[from] platform::egress::Error),
+    #[error("SA01_REDIS_URL can't be used: {0}")]
+    Redis(#[from] platform::redis::Error),
     #[error(transparent)]
     Mail(#[from] platform::mail::Error),
     #[error("SA01_OIDC_GROUP_ROLES names `{0}`, which is no role that a tenant can give")]
@@ -82,6 +85,8 @@ pub struct App {
     pub(crate) secrets: Option<Standing>,
     /// Fires when the process is asked to stop: whatever a client holds open ends then, for another process to go on.
     pub stopping: CancellationToken,
+    /// Absent where processes share nothing beside the database.
+    pub(crate) redis: Option<Redis>,
     pub(crate) sessions: identity::Sessions,
     pub(crate) standings: tenants::Standings,
     pub(crate) quotas: authority::Quotas,
@@ -117,14 +122,23 @@ impl App {
             ModelChoice::Server(base) => Some(models::PassThrough::new(&config.model, base, &egress)?),
             ModelChoice::Embedded => None,
         };
+        let stopping = CancellationToken::new();
+        let hub = Hub::new(look_again);
+        let redis = match &config.redis {
+            RedisChoice::Embedded => None,
+            RedisChoice::Server(address) => Some(Redis::new(address)?),
+        };
+        if let Some(redis) = &redis {
+            redis.relay(&hub, &stopping);
+        }
         let tools = tools::Tools::start(&config, &egress, sandbox);
         Ok(Arc::new(Self {
             ledger: Ledger::new(database.clone()),
-            hub: Hub::new(look_again),
+            hub,
             policy,
             sessions: identity::Sessions::default(),
             standings: tenants::Standings::default(),
-            quotas: authority::Quotas::new(config.gateway.rates),
+            quotas: authority::Quotas::new(config.gateway.rates, redis.clone().map(Counts::new)),
             passwords: identity::Passwords::default(),
             addresses: identity::Addresses::default(),
             mail: identity::Mail::new(mailer),
@@ -134,7 +148,8 @@ impl App {
             egress,
             metrics,
             secrets,
-            stopping: CancellationToken::new(),
+            stopping,
+            redis,
             model,
             model_server,
             calls: models::Calls::start(database.clone()),

@@ -51,13 +51,19 @@ domains![
     openai
 ];
 
+/// What a process has that takes no requests but is watched over: health and metrics.
+pub const WATCHED: &[Domain] = &[operations::DOMAIN];
+
 /// Every migration of the platform and of the domains.
 #[derive(Debug)]
 pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        let of_platform = platform::durable::MIGRATIONS.iter().chain(platform::idempotency::MIGRATIONS);
+        let of_platform = platform::durable::MIGRATIONS
+            .iter()
+            .chain(platform::idempotency::MIGRATIONS)
+            .chain(platform::database::MIGRATIONS);
         let of_domains = DOMAINS.iter().flat_map(|domain| domain.migrations);
         of_platform
             .chain(of_domains)

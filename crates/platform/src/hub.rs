@@ -1,21 +1,71 @@
 //! The stream hub: wakes whoever reads a run's events when there are more.
 //!
 //! It carries no events. The table of run events is every stream's truth; a reader that is never woken still finds
-//! its events at the next look, only later.
+//! its events at the next look, only later. Where processes share a Redis server it hands wakes on, and hears those of
+//! the others.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, HashSet},
+    mem,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use contracts::RunId;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 #[derive(Debug, Clone)]
 pub struct Hub {
     runs: Arc<Mutex<HashMap<RunId, watch::Sender<()>>>>,
-    look_again: Duration,
+    /// As it was made with, and as it is now in milliseconds.
+    told: Duration,
+    look_again: Arc<AtomicU64>,
+    /// Where wakes are handed on.
+    outgoing: Arc<OnceLock<Arc<Outgoing>>>,
+}
+
+/// Runs that wait to be told of at once.
+const OUTGOING_MAX: usize = 10_000;
+
+/// Runs with news that other processes are to be told of. A run is in it once, however often it is woken meanwhile.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    runs: Mutex<HashSet<RunId>>,
+    more: Notify,
+}
+
+impl Outgoing {
+    fn add(&self, run: RunId) {
+        self.put_back([run]);
+    }
+
+    /// Runs that could not be told of.
+    pub(crate) fn put_back(&self, runs: impl IntoIterator<Item = RunId>) {
+        let mut waiting = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        for run in runs {
+            // While the server is away for long they are found at readers' next look anyway.
+            if waiting.len() >= OUTGOING_MAX {
+                break;
+            }
+            waiting.insert(run);
+        }
+        drop(waiting);
+        self.more.notify_one();
+    }
+
+    /// Waits for some, and takes them all.
+    pub(crate) async fn take(&self) -> HashSet<RunId> {
+        loop {
+            let runs = mem::take(&mut *self.runs.lock().unwrap_or_else(PoisonError::into_inner));
+            if !runs.is_empty() {
+                return runs;
+            }
+            self.more.notified().await;
+        }
+    }
 }
 
 /// A reader's place in the hub.
@@ -23,7 +73,6 @@ pub struct Hub {
 pub struct Listener {
     /// There until the end.
     wakes: Option<watch::Receiver<()>>,
-    look_again: Duration,
     run: RunId,
     hub: Hub,
 }
@@ -33,10 +82,39 @@ impl Hub {
     /// short where another process writes too.
     #[must_use]
     pub fn new(look_again: Duration) -> Self {
-        Self { runs: Arc::default(), look_again }
+        let now = Arc::new(AtomicU64::new(millis(look_again)));
+        Self { runs: Arc::default(), told: look_again, look_again: now, outgoing: Arc::default() }
     }
 
+    /// In this process, and in others if they hear of it.
     pub fn wake(&self, run: RunId) {
+        self.wake_here(run);
+        if let Some(outgoing) = self.outgoing.get() {
+            outgoing.add(run);
+        }
+    }
+
+    /// What is to be handed on from now on.
+    pub(crate) fn outgoing(&self) -> Arc<Outgoing> {
+        Arc::clone(self.outgoing.get_or_init(Arc::default))
+    }
+
+    /// How long a reader waits without being woken, for the time being.
+    pub(crate) fn look_again_in(&self, time: Duration) {
+        self.look_again.store(millis(time), Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn looks_again_in(&self) -> Duration {
+        Duration::from_millis(self.look_again.load(Ordering::Relaxed))
+    }
+
+    /// As it was when it was made.
+    pub(crate) fn look_as_told(&self) {
+        self.look_again_in(self.told);
+    }
+
+    pub(crate) fn wake_here(&self, run: RunId) {
         if let Some(sender) = self.lock().get(&run) {
             sender.send_replace(());
         }
@@ -45,7 +123,7 @@ impl Hub {
     #[must_use]
     pub fn listen(&self, run: RunId) -> Listener {
         let wakes = self.lock().entry(run).or_insert_with(|| watch::channel(()).0).subscribe();
-        Listener { wakes: Some(wakes), look_again: self.look_again, run, hub: self.clone() }
+        Listener { wakes: Some(wakes), run, hub: self.clone() }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, watch::Sender<()>>> {
@@ -58,8 +136,13 @@ impl Listener {
     /// the look and this call is not lost.
     pub async fn wait(&mut self) {
         let Some(wakes) = &mut self.wakes else { return };
-        let _ = tokio::time::timeout(self.look_again, wakes.changed()).await;
+        let look_again = Duration::from_millis(self.hub.look_again.load(Ordering::Relaxed));
+        let _ = tokio::time::timeout(look_again, wakes.changed()).await;
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Drop for Listener {

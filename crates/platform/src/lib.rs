@@ -15,6 +15,7 @@ pub mod idempotency;
 pub mod limiter;
 pub mod mail;
 pub mod policy;
+pub mod redis;
 pub mod remembered;
 pub mod secrets;
 pub mod task;

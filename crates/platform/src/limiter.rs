@@ -41,6 +41,8 @@ struct Shard<K> {
 #[derive(Debug)]
 pub struct Limiter<K> {
     began: Instant,
+    /// When a key that is not known has its whole quota.
+    unknown_full_at: Duration,
     hasher: RandomState,
     shards: Vec<Mutex<Shard<K>>>,
 }
@@ -50,6 +52,7 @@ impl<K: Hash + Eq> Default for Limiter<K> {
         let shard = || Mutex::new(Shard { full_at: HashMap::new(), swept_at: Duration::ZERO });
         Self {
             began: Instant::now(),
+            unknown_full_at: Duration::ZERO,
             hasher: RandomState::new(),
             shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
         }
@@ -57,6 +60,12 @@ impl<K: Hash + Eq> Default for Limiter<K> {
 }
 
 impl<K: Hash + Eq> Limiter<K> {
+    /// One in which nobody has anything left at the beginning: what they took before is not known.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { unknown_full_at: WINDOW, ..Self::default() }
+    }
+
     /// Takes one of the key's `per_minute`, if there is one.
     pub fn take(&self, key: K, per_minute: u32) -> Taken {
         self.take_at(key, per_minute, self.began.elapsed())
@@ -78,29 +87,38 @@ impl<K: Hash + Eq> Limiter<K> {
     }
 
     fn take_at(&self, key: K, per_minute: u32, now: Duration) -> Taken {
-        let interval = interval(per_minute);
         let Some(shard) = self.shard(&key) else { return Taken::refused(Duration::ZERO, WINDOW) };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        let full_at = shard.full_at.get(&key).copied().unwrap_or(now).max(now);
-        let then = full_at + interval;
-        if let Some(early) = (then - now).checked_sub(WINDOW).filter(|early| !early.is_zero()) {
-            return Taken::refused(full_at - now, early);
+        let full_at = shard.full_at.get(&key).copied().unwrap_or(self.unknown_full_at).max(now);
+        let taken = Taken::of(full_at - now, per_minute);
+        if !taken.allowed {
+            return taken;
         }
         if !shard.full_at.contains_key(&key) && !shard.has_room(now) {
             return Taken::refused(Duration::ZERO, SWEEP_EVERY);
         }
-        shard.full_at.insert(key, then);
-        let left = (WINDOW - (then - now)).as_nanos() / interval.as_nanos().max(1);
-        Taken {
-            allowed: true,
-            remaining: u32::try_from(left).unwrap_or(u32::MAX),
-            reset: then - now,
-            retry_after: Duration::ZERO,
-        }
+        shard.full_at.insert(key, now + taken.reset);
+        taken
     }
 }
 
 impl Taken {
+    /// What one more comes to for a key that has its whole quota again in `full_in`.
+    pub(crate) fn of(full_in: Duration, per_minute: u32) -> Self {
+        let interval = interval(per_minute);
+        let after = full_in + interval;
+        if let Some(early) = after.checked_sub(WINDOW).filter(|early| !early.is_zero()) {
+            return Self::refused(full_in, early);
+        }
+        let left = (WINDOW - after).as_nanos() / interval.as_nanos().max(1);
+        Self {
+            allowed: true,
+            remaining: u32::try_from(left).unwrap_or(u32::MAX),
+            reset: after,
+            retry_after: Duration::ZERO,
+        }
+    }
+
     fn refused(reset: Duration, retry_after: Duration) -> Self {
         Self { allowed: false, remaining: 0, reset, retry_after }
     }
@@ -117,7 +135,7 @@ impl<K: Hash + Eq> Shard<K> {
 }
 
 /// What one request costs of the window. None at all would be without a limit, so nobody has a quota of 0.
-fn interval(per_minute: u32) -> Duration {
+pub(crate) fn interval(per_minute: u32) -> Duration {
     WINDOW / per_minute.max(1)
 }
 
@@ -158,6 +176,19 @@ mod tests {
         assert!(at(&limiter, 1, 1, 100).allowed);
         assert!(!at(&limiter, 1, 1, 100).allowed);
         limiter.give_back(&2, 1);
+    }
+
+    #[test]
+    fn who_begins_with_nothing_gets_what_a_minute_gives() {
+        let limiter = Limiter::empty();
+        let first = at(&limiter, 1, 6, 0);
+        assert_eq!((first.allowed, first.retry_after), (false, Duration::from_secs(10)));
+        assert!(at(&limiter, 1, 6, 10).allowed && !at(&limiter, 1, 6, 10).allowed);
+        assert_eq!(
+            (0..9).filter(|_| at(&limiter, 2, 6, 60).allowed).count(),
+            6,
+            "after a minute it is as any other"
+        );
     }
 
     #[test]

@@ -3,13 +3,21 @@
 use std::time::Duration;
 
 use temporalio_client::{
-    Client, ClientOptions, Connection, ConnectionOptions, GrpcCompression, RetryOptions, RpcOptions,
+    Client, ClientOptions, Connection, ConnectionOptions, GrpcCompression, NamespacedClient as _,
+    RetryOptions, RpcOptions,
+    grpc::WorkflowService,
+    tonic::{Code, Request, Status},
+};
+use temporalio_common::protos::temporal::api::workflowservice::v1::{
+    DescribeNamespaceRequest, RegisterNamespaceRequest,
 };
 
 /// A connection is made, or given up, within this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A call is answered, or given up, within this, repetitions included.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a namespace that was made here keeps what is over. Nothing asks for it later than that.
+const RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Who this is, in the server's histories: each event has it, so it is short. The process's id is in the logs.
 const IDENTITY: &str = "soma";
 
@@ -31,6 +39,13 @@ pub(crate) enum ConnectError {
     Refused(#[from] temporalio_client::errors::ClientConnectError),
     #[error("no answer within {CONNECT_TIMEOUT:?}")]
     Silent,
+    #[error(
+        "there is no namespace `{name}` (SA01_TEMPORAL_NAMESPACE), and this program may not make it ({reason}): make it, \
+         as by `temporal operator namespace create --namespace {name}`"
+    )]
+    NoNamespace { name: String, reason: String },
+    #[error("the namespace can't be asked after: {0}")]
+    Namespace(String),
 }
 
 impl Config {
@@ -50,8 +65,43 @@ impl Config {
             .await
             .map_err(|_| ConnectError::Silent)??;
         let client = Client::new(connection, ClientOptions::new(self.namespace.clone()).build());
-        Ok(client.map_err(temporalio_client::errors::ClientConnectError::from)?)
+        let mut client = client.map_err(temporalio_client::errors::ClientConnectError::from)?;
+        tokio::time::timeout(CONNECT_TIMEOUT, have_namespace(&mut client))
+            .await
+            .map_err(|_| ConnectError::Silent)??;
+        Ok(client)
     }
+}
+
+/// Asks after the client's namespace.
+pub(crate) async fn describe_namespace(client: &mut Client) -> Result<(), Status> {
+    let request = DescribeNamespaceRequest { namespace: client.namespace(), ..Default::default() };
+    WorkflowService::describe_namespace(client, Request::new(request)).await.map(drop)
+}
+
+/// Makes the namespace where there is none. The server takes some seconds until all of it knows a new one.
+async fn have_namespace(client: &mut Client) -> Result<(), ConnectError> {
+    match describe_namespace(client).await {
+        Ok(()) => return Ok(()),
+        Err(status) if status.code() == Code::NotFound => {}
+        Err(status) => return Err(ConnectError::Namespace(status.message().to_owned())),
+    }
+    let name = client.namespace();
+    let request = RegisterNamespaceRequest {
+        namespace: name.clone(),
+        description: "Turns of agents, by soma".to_owned(),
+        workflow_execution_retention_period: RETENTION.try_into().ok(),
+        ..Default::default()
+    };
+    match WorkflowService::register_namespace(client, Request::new(request)).await {
+        Ok(_) => tracing::info!(namespace = name, "the namespace was made"),
+        // By another process that starts beside this one.
+        Err(status) if status.code() == Code::AlreadyExists => {}
+        Err(status) => {
+            return Err(ConnectError::NoNamespace { name, reason: status.message().to_owned() });
+        }
+    }
+    Ok(())
 }
 
 /// For calls that somebody waits for.

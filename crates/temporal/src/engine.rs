@@ -7,18 +7,15 @@ use contracts::{
     engine::{EngineError, WorkflowEngine},
 };
 use temporalio_client::{
-    Client, NamespacedClient, UntypedSignal, UntypedWorkflow, WorkflowCancelOptions, WorkflowDescribeOptions,
+    Client, UntypedSignal, UntypedWorkflow, WorkflowCancelOptions, WorkflowDescribeOptions,
     WorkflowExecutionStatus, WorkflowHandle, WorkflowIdReusePolicy, WorkflowSignalOptions,
     WorkflowStartOptions,
     errors::{WorkflowInteractionError, WorkflowStartError},
-    grpc::WorkflowService,
 };
-use temporalio_common::{
-    data_converters::RawValue, protos::temporal::api::workflowservice::v1::DescribeNamespaceRequest,
-};
+use temporalio_common::data_converters::RawValue;
 use tokio::sync::Mutex;
 
-use crate::connection::{CALL_TIMEOUT, Config, call_options};
+use crate::connection::{CALL_TIMEOUT, Config, call_options, describe_namespace};
 
 /// Runs as workflows of one name on one queue. Connects when it is first needed; a server that goes away and comes
 /// back is found again.
@@ -137,14 +134,7 @@ impl WorkflowEngine for TemporalEngine {
 
     async fn ready(&self) -> Result<(), EngineError> {
         let mut client = self.client().await?;
-        let request = DescribeNamespaceRequest { namespace: client.namespace(), ..Default::default() };
-        bounded(WorkflowService::describe_namespace(
-            &mut client,
-            temporalio_client::tonic::Request::new(request),
-        ))
-        .await?
-        .map_err(unavailable)?;
-        Ok(())
+        bounded(describe_namespace(&mut client)).await?.map_err(unavailable)
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod quota;
 
+use std::future::Ready;
+
 use contracts::{
     AgentId, Caller,
     policy::{Decision, Effect, GrantEffect, Request, Resource},
@@ -106,16 +108,18 @@ enum Refusal {
 }
 
 /// What is asked of the order of checks; a step that is not asked for is passed.
-struct Checks<'a, Decide> {
+struct Checks<'a, Decide, Take> {
     of_platform: &'a (dyn Fn(&Caller) -> bool + Sync),
     standing: Standing,
     factor: Factor,
     decide: Option<Decide>,
-    take: Option<&'a (dyn Fn() -> Result<(), Counted> + Sync)>,
+    take: Option<Take>,
 }
 
 /// What stands where the policy is not asked.
-const NOTHING_ASKED: Option<std::future::Ready<Decision>> = None;
+const NOTHING_ASKED: Option<Ready<Decision>> = None;
+/// And where no quota is taken.
+const NOTHING_TAKEN: Option<Ready<Result<(), Counted>>> = None;
 
 /// The order of checks. Each refuses before the next is asked:
 ///
@@ -127,9 +131,9 @@ const NOTHING_ASKED: Option<std::future::Ready<Decision>> = None;
 /// 6. There is quota left (429 `rate_limited`), which only a request that came this far takes.
 ///
 /// Tiers, whose features others check before 5, do not exist here.
-async fn judge<Decide: Future<Output = Decision>>(
+async fn judge<Decide: Future<Output = Decision>, Take: Future<Output = Result<(), Counted>>>(
     caller: Option<&Caller>,
-    checks: Checks<'_, Decide>,
+    checks: Checks<'_, Decide, Take>,
 ) -> Result<Option<Decision>, Refusal> {
     let caller = caller.ok_or(Refusal::Unauthenticated)?;
     let Standing { status, mfa, .. } = checks.standing;
@@ -146,7 +150,9 @@ async fn judge<Decide: Future<Output = Decision>>(
     if let Some(decision) = decision.as_ref().filter(|decision| !decision.allowed()) {
         return Err(Refusal::Denied(decision.clone()));
     }
-    checks.take.map_or(Ok(()), |take| take()).map_err(Refusal::OverQuota)?;
+    if let Some(take) = checks.take {
+        take.await.map_err(Refusal::OverQuota)?;
+    }
     Ok(decision)
 }
 
@@ -186,7 +192,7 @@ pub(crate) async fn admit(app: &App, proven: Proven, setting_up: bool) -> Result
             standing,
             factor: if setting_up { Factor::Shown } else { factor },
             decide: NOTHING_ASKED,
-            take: None,
+            take: NOTHING_TAKEN,
         },
     )
     .await;
@@ -206,7 +212,7 @@ pub async fn take_quota(app: &App, caller: &Caller) -> Result<(), Problem> {
             standing,
             factor: Factor::Shown,
             decide: NOTHING_ASKED,
-            take: Some(&|| quota::take(app, standing.requests_per_minute)),
+            take: Some(quota::take(app, standing.requests_per_minute)),
         },
     )
     .await;
@@ -259,7 +265,7 @@ pub async fn require(app: &App, caller: &Caller, action: &str, resource: Resourc
             // Whoever lacks it was not let in.
             factor: Factor::Shown,
             decide: Some(decide),
-            take: Some(&|| quota::take(app, standing.requests_per_minute)),
+            take: Some(quota::take(app, standing.requests_per_minute)),
         },
     )
     .await;
@@ -372,7 +378,7 @@ mod tests {
             standing: Standing { status: asked.status, mfa: asked.mfa, requests_per_minute: None },
             factor: asked.factor,
             decide,
-            take: Some(&|| {
+            take: Some(async {
                 took.store(true, Relaxed);
                 asked.quota
             }),

@@ -1,11 +1,11 @@
 //! How many requests a minute one credential, one user and one tenant may make: the last check before a request is
-//! done, counted in this process. Others count for themselves.
+//! done. Processes count together where they share a Redis server, else each for itself.
 //!
 //! A request takes one from each quota, once, when the policy has allowed the first thing that it asks for. One that
 //! ends before (it was denied, or could not be read) takes none of them. It takes one of its credential's requests in
 //! vain, of which there are as many, so that guessing ends as well.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
 use contracts::{Caller, Credential, TenantId, UserId};
@@ -13,7 +13,9 @@ use platform::{
     config::RateLimits,
     http::Problem,
     limiter::{Limiter, Taken},
+    redis::{Counts, Wanted},
 };
+use tokio::sync::OnceCell;
 
 use crate::App;
 
@@ -67,16 +69,19 @@ pub(crate) struct Quotas {
     keys: Limiter<Key>,
     users: Limiter<UserId>,
     tenants: Limiter<TenantId>,
+    /// Counts in place of the three above.
+    shared: Option<Counts>,
     vain: Limiter<Key>,
 }
 
 impl Quotas {
-    pub(crate) fn new(limits: RateLimits) -> Self {
+    pub(crate) fn new(limits: RateLimits, shared: Option<Counts>) -> Self {
         Self {
             limits,
             keys: Limiter::default(),
             users: Limiter::default(),
             tenants: Limiter::default(),
+            shared,
             vain: Limiter::default(),
         }
     }
@@ -87,7 +92,23 @@ impl Quotas {
     }
 
     /// Takes one from each quota, or from none. A tenant's own limit counts where it is lower than the install's.
-    fn take(&self, key: Key, tenant: TenantId, of_tenant: Option<u32>) -> Vec<Counted> {
+    async fn take(&self, key: Key, tenant: TenantId, of_tenant: Option<u32>) -> Vec<Counted> {
+        let Some(shared) = &self.shared else { return self.take_here(key, tenant, of_tenant) };
+        let credential = serde_json::to_string(&key.0).unwrap_or_default();
+        let of_key = self.limits.key.map(|quota| ("key", quota, format!("key:{credential}:{}", key.1)));
+        let of_user = self.limits.user.map(|quota| ("user", quota, format!("user:{}", key.1)));
+        let most = self.limits.tenant.into_iter().chain(of_tenant).min();
+        let of_tenant = most.map(|quota| ("tenant", quota, format!("tenant:{tenant}")));
+        let (mut named, mut wanted) = (Vec::with_capacity(3), Vec::with_capacity(3));
+        for (name, quota, key) in [of_key, of_user, of_tenant].into_iter().flatten() {
+            named.push((name, quota));
+            wanted.push(Wanted { key, per_minute: quota });
+        }
+        let taken = shared.take(&wanted).await;
+        named.into_iter().zip(taken).map(|((name, quota), taken)| Counted { name, quota, taken }).collect()
+    }
+
+    fn take_here(&self, key: Key, tenant: TenantId, of_tenant: Option<u32>) -> Vec<Counted> {
         let mut counted = Vec::with_capacity(3);
         if let Some(quota) = self.limits.key {
             counted.push(Counted { name: "key", quota, taken: self.keys.take(key, quota) });
@@ -113,7 +134,7 @@ impl Quotas {
 
 tokio::task_local! {
     /// The request that this task answers. What no request asks for (a run's own work) has no quota to take.
-    static REQUEST: Meter;
+    static REQUEST: Arc<Meter>;
 }
 
 /// What one request has taken.
@@ -121,7 +142,7 @@ tokio::task_local! {
 pub struct Meter {
     key: Key,
     tenant: TenantId,
-    counted: OnceLock<Vec<Counted>>,
+    counted: OnceCell<Vec<Counted>>,
 }
 
 impl Meter {
@@ -134,33 +155,36 @@ impl Meter {
                 return Err(counted);
             }
         }
-        Ok(Self { key, tenant: caller.tenant, counted: OnceLock::new() })
+        Ok(Self { key, tenant: caller.tenant, counted: OnceCell::new() })
     }
 
     /// Does the request's work: whatever is allowed in it takes this request's quota, once.
     pub async fn measure<T>(self, work: impl Future<Output = T>) -> (T, Vec<Counted>) {
-        let mut measured = std::pin::pin!(REQUEST.scope(self, work));
-        let done = measured.as_mut().await;
-        let counted = measured.as_mut().take_value().and_then(|meter| meter.counted.into_inner());
-        (done, counted.unwrap_or_default())
+        let meter = Arc::new(self);
+        let done = REQUEST.scope(Arc::clone(&meter), work).await;
+        (done, meter.counted.get().cloned().unwrap_or_default())
     }
 
-    fn take(&self, quotas: &Quotas, of_tenant: Option<u32>) -> Result<(), Counted> {
-        let counted = self.counted.get_or_init(|| {
-            let counted = quotas.take(self.key, self.tenant, of_tenant);
+    async fn take(&self, quotas: &Quotas, of_tenant: Option<u32>) -> Result<(), Counted> {
+        let counted = self.counted.get_or_init(async || {
+            let counted = quotas.take(self.key, self.tenant, of_tenant).await;
             // A request beyond its quota stays one in vain: who does not stop is heard no more.
             if let (Some(quota), true) = (quotas.vain_max(), counted.iter().all(|one| one.taken.allowed)) {
                 quotas.vain.give_back(&self.key, quota);
             }
             counted
         });
+        let counted = counted.await;
         counted.iter().find(|one| !one.taken.allowed).map_or(Ok(()), |over| Err(*over))
     }
 }
 
 /// Takes the quota of the request that this task answers, unless it is taken by now.
-pub(super) fn take(app: &App, of_tenant: Option<u32>) -> Result<(), Counted> {
-    REQUEST.try_with(|meter| meter.take(&app.quotas, of_tenant)).unwrap_or(Ok(()))
+pub(super) async fn take(app: &App, of_tenant: Option<u32>) -> Result<(), Counted> {
+    match REQUEST.try_with(Arc::clone) {
+        Ok(meter) => meter.take(&app.quotas, of_tenant).await,
+        Err(_) => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -177,13 +201,13 @@ mod tests {
         tenant: TenantId,
         of_tenant: Option<u32>,
     ) -> Result<(), &'static str> {
-        let counted = quotas.take(key, tenant, of_tenant);
+        let counted = quotas.take_here(key, tenant, of_tenant);
         counted.iter().find(|one| !one.taken.allowed).map_or(Ok(()), |over| Err(over.name))
     }
 
     #[test]
     fn a_request_takes_one_of_each_quota_or_of_none() {
-        let (quotas, user, tenant) = (Quotas::new(LIMITS), UserId::new(), TenantId::new());
+        let (quotas, user, tenant) = (Quotas::new(LIMITS, None), UserId::new(), TenantId::new());
         let [first, second] = [(); 2].map(|()| Key(Credential::ApiKey(ApiKeyId::new()), user));
         let asked = [first, first, first, second, second];
         assert_eq!(
@@ -195,7 +219,7 @@ mod tests {
     #[test]
     fn a_tenants_own_limit_only_narrows_that_of_the_install() {
         for (own, most) in [(Some(1), 1), (Some(100), 9), (None, 9)] {
-            let (quotas, tenant) = (Quotas::new(LIMITS), TenantId::new());
+            let (quotas, tenant) = (Quotas::new(LIMITS, None), TenantId::new());
             let key = || Key(Credential::ApiKey(ApiKeyId::new()), UserId::new());
             let allowed = (0..20).filter(|_| taken(&quotas, key(), tenant, own).is_ok()).count();
             assert_eq!(allowed, most, "{own:?}");
@@ -210,13 +234,13 @@ mod tests {
             (None, None, Some(9), Some(9)),
             (None, None, None, None),
         ] {
-            assert_eq!(Quotas::new(RateLimits { key, user, tenant, address: None }).vain_max(), most);
+            assert_eq!(Quotas::new(RateLimits { key, user, tenant, address: None }, None).vain_max(), most);
         }
     }
 
     #[test]
     fn access_tokens_of_two_users_are_two_credentials() {
-        let (quotas, tenant) = (Quotas::new(LIMITS), TenantId::new());
+        let (quotas, tenant) = (Quotas::new(LIMITS, None), TenantId::new());
         let keys = [UserId::new(), UserId::new()].map(|user| Key(Credential::AccessToken, user));
         let asked = [keys[0], keys[0], keys[0], keys[1]];
         assert_eq!(asked.map(|key| taken(&quotas, key, tenant, None)), [Ok(()), Ok(()), Err("key"), Ok(())]);

@@ -30,7 +30,7 @@ async fn live() -> &'static str {
     "ok"
 }
 
-/// Answers 200 when every engine works, else 503 and which one does not.
+/// Answers 200 when every engine works that requests need, else 503 and which one does not.
 #[utoipa::path(get, path = "/health/ready", tag = "operations", security(()),
     extensions(("x-soma-action" = json!("public"))),
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
@@ -53,6 +53,11 @@ async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Readiness>) {
         engines.insert("vault", secrets.problem().unwrap_or("ok").to_owned());
     }
     let ready = engines.values().all(|state| state == "ok");
+    // Told, and not waited for: without it everything works, only with narrower limits and slower streams.
+    if let Some(redis) = &app.redis {
+        let state = if redis.ready().await.is_ok() { "ok" } else { "does not answer" };
+        engines.insert("redis", state.to_owned());
+    }
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready, engines }))
 }

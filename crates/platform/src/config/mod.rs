@@ -25,7 +25,7 @@ pub use registry::{Kind, SETTINGS, Setting};
 pub use sign_in::{Mail, SignIn};
 pub use vault::{Vault, VaultAuth};
 
-use crate::{database::Location, egress::AllowList, secrets::Keys};
+use crate::{database::Location, egress::AllowList, redis, secrets::Keys};
 
 /// Where settings come from. A trait, so that tests need no process environment.
 pub trait Source: Send + Sync {
@@ -109,6 +109,14 @@ pub enum WorkflowChoice {
     Temporal(String),
 }
 
+/// What processes share beside the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RedisChoice {
+    /// Nothing: there is one process, or each counts for itself.
+    Embedded,
+    Server(redis::Address),
+}
+
 /// Who evaluates the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PolicyChoice {
@@ -153,6 +161,7 @@ pub struct Config {
     pub model: Model,
     pub workflows: Workflows,
     pub policy: PolicyChoice,
+    pub redis: RedisChoice,
     pub egress: AllowList,
     /// The identity provider that people may sign in at.
     pub oidc: Option<Oidc>,

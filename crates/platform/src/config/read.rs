@@ -5,8 +5,11 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
 use secrecy::SecretString;
 use url::Url;
 
-use super::{Config, Model, ModelChoice, PolicyChoice, SETTINGS, Setting, Source, WorkflowChoice, Workflows};
-use crate::{database::Location, egress::AllowList, secrets::Keys};
+use super::{
+    Config, Model, ModelChoice, PolicyChoice, RedisChoice, SETTINGS, Setting, Source, WorkflowChoice,
+    Workflows,
+};
+use crate::{database::Location, egress::AllowList, redis, secrets::Keys};
 
 const EMBEDDED: &str = "embedded:";
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -51,9 +54,8 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
     let mut reader = Reader::new(source);
     let keys = reader.keys();
     let database = reader.database();
-    for (name, engine) in [("SA01_REDIS_URL", "Redis"), ("SA01_KAFKA_BOOTSTRAP_SERVERS", "Kafka")] {
-        reader.embedded_only(name, engine);
-    }
+    let redis = reader.redis();
+    reader.embedded_only("SA01_KAFKA_BOOTSTRAP_SERVERS", "Kafka");
     let workflows = reader.workflows();
     let policy = reader.policy();
     let data_dir = PathBuf::from(reader.text("SA01_DATA_DIR").unwrap_or_default());
@@ -88,6 +90,7 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
             model: model?,
             workflows: workflows?,
             policy: policy?,
+            redis: redis?,
             egress: egress?,
             sign_in: sign_in?,
             oidc,
@@ -252,6 +255,15 @@ impl Reader<'_> {
             return Some(ModelChoice::Embedded);
         }
         self.base_url("SA01_MODEL_URL", text, "/chat/completions").map(ModelChoice::Server)
+    }
+
+    fn redis(&mut self) -> Option<RedisChoice> {
+        let text = self.text("SA01_REDIS_URL")?;
+        if text == EMBEDDED {
+            return Some(RedisChoice::Embedded);
+        }
+        let address = redis::Address::parse(&text);
+        address.map_err(|expected| self.fault("SA01_REDIS_URL", expected)).ok().map(RedisChoice::Server)
     }
 
     fn policy(&mut self) -> Option<PolicyChoice> {

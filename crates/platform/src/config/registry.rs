@@ -71,7 +71,11 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Engine,
         "The database: `sqlite://PATH`, or `postgresql://USER:PASSWORD@HOST:PORT/NAME` with `sslmode` and `sslrootcert`.",
     ),
-    required("SA01_REDIS_URL", Kind::Engine, "Cache and live streams: `embedded:`."),
+    required(
+        "SA01_REDIS_URL",
+        Kind::Engine,
+        "What processes share beside the database, rate limits and wakes: `embedded:`, or `redis://[USER:PASSWORD@]HOST:PORT[/NUMBER]`; `rediss://` for TLS.",
+    ),
     required("SA01_KAFKA_BOOTSTRAP_SERVERS", Kind::Engine, "Events: `embedded:`."),
     required(
         "SA01_TEMPORAL_HOST",

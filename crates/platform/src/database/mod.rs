@@ -25,6 +25,7 @@ use sea_orm::{
 
 pub use location::{Location, Postgres};
 pub use migrate::{Migration, MigrationTrait, migrate, pending};
+pub use postgres::MIGRATIONS;
 pub use row::{Param, Row, Sql, Text};
 pub use sea_orm::{DbBackend, Value};
 pub use sea_orm_migration::MigratorTrait;

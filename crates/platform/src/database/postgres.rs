@@ -9,7 +9,9 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{BUSY_WAIT, READERS_MAX, STATEMENTS_KEPT, location::Postgres};
+use contracts::RunId;
+
+use super::{BUSY_WAIT, Migration, READERS_MAX, STATEMENTS_KEPT, location::Postgres};
 
 /// Connections for reading; a server has a cache of its own.
 const READERS: u32 = READERS_MAX * 4;
@@ -24,6 +26,10 @@ const IDLE_IN_CHANGE_MAX: &str = "15s";
 /// How long the server may take to say what became of a transaction whose connection broke.
 const DOUBT_MAX: Duration = Duration::from_secs(5);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// SQLSTATE of a transaction's number that is in the future.
+const NOT_GIVEN_OUT: &str = "22023";
+/// A writer that has changed nothing for so long is none.
+const FORGET_MARKS: &str = "DELETE FROM writer_marks WHERE marked_at < now() - interval '7 days'";
 
 /// Locks of a database, of which each name is one number: `soma` in ASCII, and one more byte.
 pub(super) const WRITER: i64 = 0x73_6f_6d_61_01;
@@ -65,42 +71,129 @@ fn session(options: PgConnectOptions, read_only: bool) -> PgConnectOptions {
     }
 }
 
-/// Waits until this transaction is the only one that changes anything, in all processes, as it is in SQLite: stores
-/// read, decide and write. Answers the transaction's number.
-pub(super) async fn take_turn(tx: &impl ConnectionTrait) -> Result<String, DbErr> {
-    // The lock first: a number is given only to a transaction that asks for it.
-    let sql = format!(
-        "SELECT pg_current_xact_id()::text AS number FROM (SELECT pg_advisory_xact_lock({WRITER})) AS turn"
-    );
-    let row = tx.query_one_raw(Statement::from_string(tx.get_database_backend(), sql)).await?;
-    row.ok_or_else(|| DbErr::RecordNotFound("the transaction's number".into()))?.try_get("", "number")
+/// The marks of writers: one row for each, which every change of it numbers anew. Nothing but the commit itself leaves a
+/// number there, so it says for certain whether one was made.
+pub const MIGRATIONS: &[Migration] = &[Migration {
+    name: "database_0001_writer_marks",
+    // SQLite's file has no connection that could break.
+    statements: &[],
+    postgres: Some(&["CREATE TABLE writer_marks (
+        writer TEXT PRIMARY KEY,
+        number BIGINT NOT NULL,
+        marked_at TIMESTAMPTZ NOT NULL
+    )"]),
+}];
+
+/// Who a process's writer is, and the number of its newest transaction.
+#[derive(Debug)]
+pub(super) struct Marks {
+    writer: String,
+    number: i64,
+    /// Whether the table is there: before the migration that makes it there is none.
+    kept: bool,
 }
 
-/// Whether a transaction was committed, asked on another connection than its own.
-pub(super) async fn was_committed(at: &Postgres, number: &str) -> Result<bool, DbErr> {
-    let asked = std::time::Instant::now();
-    loop {
-        match status(at, number).await {
-            Ok(Some(status)) if status == "in progress" => {}
-            Ok(status) => return Ok(status.as_deref() == Some("committed")),
-            Err(error) if asked.elapsed() > DOUBT_MAX => return Err(error),
-            Err(_) => {}
-        }
-        if asked.elapsed() > DOUBT_MAX {
-            return Err(DbErr::Custom("the transaction does not end".into()));
-        }
-        tokio::time::sleep(ASK_AGAIN).await;
+/// A transaction whose turn it is.
+#[derive(Debug)]
+pub(super) struct Turn {
+    /// PostgreSQL's number of it.
+    transaction: String,
+    /// Its writer's, where marks are kept.
+    mark: Option<i64>,
+}
+
+impl Marks {
+    pub(super) fn new() -> Self {
+        Self { writer: RunId::new().to_string(), number: 0, kept: false }
     }
-}
 
-async fn status(at: &Postgres, number: &str) -> Result<Option<String>, DbErr> {
-    let connection = connect(at, false).await?;
-    let sql = "SELECT pg_xact_status(CAST($1 AS xid8)) AS status";
-    let statement = Statement::from_sql_and_values(connection.get_database_backend(), sql, [number.into()]);
-    let row = connection.query_one_raw(statement).await?;
-    let status = row.map(|row| row.try_get("", "status")).transpose()?.flatten();
-    connection.close().await?;
-    Ok(status)
+    /// Looks on a new connection whether marks are kept, and removes those of writers that are long gone.
+    pub(super) async fn look(&mut self, connection: &DatabaseConnection) -> Result<(), DbErr> {
+        let backend = connection.get_database_backend();
+        let sql = "SELECT to_regclass('writer_marks') IS NOT NULL AS kept";
+        let row = connection.query_one_raw(Statement::from_string(backend, sql)).await?;
+        self.kept = row.is_some_and(|row| row.try_get("", "kept").unwrap_or(false));
+        if self.kept {
+            connection.execute_unprepared(FORGET_MARKS).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until this transaction is the only one that changes anything, in all processes, as it is in SQLite: stores
+    /// read, decide and write.
+    pub(super) async fn take_turn(&mut self, tx: &impl ConnectionTrait) -> Result<Turn, DbErr> {
+        self.number += 1;
+        let backend = tx.get_database_backend();
+        // The lock first: a transaction's number is given only to one that asks for it.
+        let lock = format!("SELECT pg_advisory_xact_lock({WRITER})");
+        let statement = if self.kept {
+            let sql = format!(
+                "INSERT INTO writer_marks (writer, number, marked_at) SELECT $1, $2, now() FROM ({lock}) AS turn
+                 ON CONFLICT (writer) DO UPDATE SET number = excluded.number, marked_at = excluded.marked_at
+                 RETURNING pg_current_xact_id()::text AS number"
+            );
+            Statement::from_sql_and_values(backend, sql, [self.writer.clone().into(), self.number.into()])
+        } else {
+            let sql = format!("SELECT pg_current_xact_id()::text AS number FROM ({lock}) AS turn");
+            Statement::from_string(backend, sql)
+        };
+        let row = tx.query_one_raw(statement).await?;
+        let row = row.ok_or_else(|| DbErr::RecordNotFound("the transaction's number".into()))?;
+        Ok(Turn { transaction: row.try_get("", "number")?, mark: self.kept.then_some(self.number) })
+    }
+
+    /// Whether a transaction was committed, asked on another connection than its own.
+    ///
+    /// Its number alone does not say so: a server that crashes forgets numbers that were given out and not stored, and
+    /// gives them to others, whose commits would pass for this one. But while it is in progress under its number the
+    /// mark says nothing yet.
+    pub(super) async fn was_committed(&self, at: &Postgres, turn: &Turn) -> Result<bool, DbErr> {
+        let asked = std::time::Instant::now();
+        loop {
+            match self.look_for(at, turn).await {
+                Ok(Some(committed)) => return Ok(committed),
+                Err(error) if asked.elapsed() > DOUBT_MAX => return Err(error),
+                Ok(None) | Err(_) => {}
+            }
+            if asked.elapsed() > DOUBT_MAX {
+                return Err(DbErr::Custom("the transaction does not end".into()));
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// `None` while it is in progress.
+    async fn look_for(&self, at: &Postgres, turn: &Turn) -> Result<Option<bool>, DbErr> {
+        let connection = connect(at, false).await?;
+        let found = self.look_on(&connection, turn).await;
+        connection.close().await?;
+        found
+    }
+
+    async fn look_on(&self, connection: &DatabaseConnection, turn: &Turn) -> Result<Option<bool>, DbErr> {
+        let backend = connection.get_database_backend();
+        let sql = "SELECT pg_xact_status(CAST($1 AS xid8)) AS status";
+        let statement = Statement::from_sql_and_values(backend, sql, [turn.transaction.clone().into()]);
+        let status: Option<String> = match connection.query_one_raw(statement).await {
+            Ok(row) => row.map(|row| row.try_get("", "status")).transpose()?.flatten(),
+            // A number that it has not given out, after a crash.
+            Err(error) if super::state_of(&error).as_deref() == Some(NOT_GIVEN_OUT) => None,
+            Err(error) => return Err(error),
+        };
+        let committed = status.as_deref() == Some("committed");
+        if status.as_deref() == Some("in progress") {
+            return Ok(None);
+        }
+        let Some(number) = turn.mark else {
+            let doubt = "without marks of writers a number may be another transaction's";
+            return if committed { Err(DbErr::Custom(doubt.into())) } else { Ok(Some(false)) };
+        };
+        let sql = "SELECT number FROM writer_marks WHERE writer = $1";
+        let statement = Statement::from_sql_and_values(backend, sql, [self.writer.clone().into()]);
+        let row = connection.query_one_raw(statement).await?;
+        let marked: Option<i64> = row.map(|row| row.try_get("", "number")).transpose()?;
+        Ok(Some(marked == Some(number)))
+    }
 }
 
 /// A statement that makes a table, with every text compared by its bytes, as SQLite does it: ids, cursors and ranges of

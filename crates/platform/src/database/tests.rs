@@ -6,6 +6,8 @@ use futures::future::join_all;
 use sea_orm::{ConnectionTrait, DbErr};
 use testing::TestDatabase;
 
+use sea_orm_migration::{MigrationTrait, MigratorTrait};
+
 use super::{Database, Error, Sql};
 use crate::params;
 
@@ -15,9 +17,18 @@ async fn database() -> (TestDatabase, Database) {
     (kept, database)
 }
 
+struct Own;
+
+impl MigratorTrait for Own {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        super::MIGRATIONS.iter().map(|migration| Box::new(*migration) as Box<dyn MigrationTrait>).collect()
+    }
+}
+
 /// As a process of its own would, with tables if there are none.
 async fn open(dsn: &str) -> Database {
     let database = Database::open(&dsn.parse().unwrap()).await.unwrap();
+    super::migrate::<Own>(&database).await.unwrap();
     let made: Result<u64, Error> = database
         .write(|tx| {
             Box::pin(async move {

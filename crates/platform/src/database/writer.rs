@@ -9,7 +9,10 @@ use sea_orm::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Error, Location, Tx, postgres};
+use super::{
+    Error, Location, Tx,
+    postgres::{Marks, Turn},
+};
 
 /// Changes that may wait. A sender past this waits in turn, which slows whoever makes too many.
 const QUEUE_MAX: usize = 1024;
@@ -95,7 +98,7 @@ impl Handle {
 
 pub(super) fn start(connection: DatabaseConnection, location: Arc<Location>) -> Handle {
     let (queue, mut waiting) = mpsc::channel::<Box<dyn Job>>(QUEUE_MAX);
-    let mut writer = Writer { location, connection: Some(connection) };
+    let mut writer = Writer { location, connection: Some(connection), looked: false, marks: Marks::new() };
     tokio::spawn(async move {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
@@ -112,28 +115,31 @@ struct Writer {
     location: Arc<Location>,
     /// `None` after a failure.
     connection: Option<DatabaseConnection>,
+    /// Whether the connection was asked for marks.
+    looked: bool,
+    marks: Marks,
 }
 
 /// A transaction that nothing was changed in yet.
 struct Begun {
     connection: DatabaseConnection,
     tx: Tx,
-    /// PostgreSQL's number of it.
-    number: Option<String>,
+    /// On PostgreSQL.
+    turn: Option<Turn>,
 }
 
 impl Writer {
     /// After a failure the connection is given up. SQLite may have rolled back by itself (a full disk does that), which
     /// the driver doesn't notice: it would take later changes into a transaction that nobody ever commits.
     async fn commit(&mut self, batch: &mut Vec<Box<dyn Job>>) -> Result<(), Error> {
-        let Begun { connection, tx, number } = self.begin().await.map_err(stopped)?;
-        let Err(error) = run(tx, batch, number.is_none()).await else {
+        let Begun { connection, tx, turn } = self.begin().await.map_err(stopped)?;
+        let Err(error) = run(tx, batch, turn.is_none()).await else {
             self.connection = Some(connection);
             return Ok(());
         };
         close(connection).await;
-        if let (Location::Postgres(at), Some(number)) = (&*self.location, number) {
-            return match postgres::was_committed(at, &number).await {
+        if let (Location::Postgres(at), Some(turn)) = (&*self.location, turn) {
+            return match self.marks.was_committed(at, &turn).await {
                 Ok(true) => Ok(()),
                 Ok(false) => Err(stopped(error.into())),
                 Err(doubt) => Err(Error::Unknown(doubt.to_string())),
@@ -148,11 +154,45 @@ impl Writer {
         let may_be_stale = used.is_some() && matches!(*self.location, Location::Postgres(_));
         let connection = match used {
             Some(connection) => connection,
-            None => super::connect(&self.location, false).await?,
+            None => self.connect().await?,
         };
-        match begin(connection).await {
-            Err(_) if may_be_stale => Ok(begin(super::connect(&self.location, false).await?).await?),
+        match self.begin_on(connection).await {
+            Err(_) if may_be_stale => {
+                let connection = self.connect().await?;
+                Ok(self.begin_on(connection).await?)
+            }
             begun => Ok(begun?),
+        }
+    }
+
+    async fn connect(&mut self) -> Result<DatabaseConnection, Error> {
+        self.looked = false;
+        super::connect(&self.location, false).await
+    }
+
+    async fn begin_on(&mut self, connection: DatabaseConnection) -> Result<Begun, DbErr> {
+        let begun = async {
+            if connection.get_database_backend() == DbBackend::Postgres {
+                if !self.looked {
+                    self.marks.look(&connection).await?;
+                    self.looked = true;
+                }
+                let tx = connection.begin().await?;
+                let turn = self.marks.take_turn(&tx).await?;
+                return Ok((tx, Some(turn)));
+            }
+            let options = TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                ..TransactionOptions::default()
+            };
+            Ok((connection.begin_with_options(options).await?, None))
+        };
+        match begun.await {
+            Ok((tx, turn)) => Ok(Begun { connection, tx, turn }),
+            Err(error) => {
+                close(connection).await;
+                Err(error)
+            }
         }
     }
 }
@@ -167,28 +207,6 @@ fn stopped(error: Error) -> Error {
 
 async fn close(connection: DatabaseConnection) {
     drop(tokio::time::timeout(CLOSE_WAIT, connection.close()).await);
-}
-
-async fn begin(connection: DatabaseConnection) -> Result<Begun, DbErr> {
-    let begun = async {
-        if connection.get_database_backend() == DbBackend::Postgres {
-            let tx = connection.begin().await?;
-            let number = postgres::take_turn(&tx).await?;
-            return Ok((tx, Some(number)));
-        }
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        Ok((connection.begin_with_options(options).await?, None))
-    };
-    match begun.await {
-        Ok((tx, number)) => Ok(Begun { connection, tx, number }),
-        Err(error) => {
-            close(connection).await;
-            Err(error)
-        }
-    }
 }
 
 /// `bare` says that a change alone needs no savepoint. PostgreSQL takes a commit after an error for a rollback and says

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
-use domains::{approvals, conversations, models};
+use domains::{DOMAINS, approvals, conversations, models};
 use platform::{
     config::WorkflowChoice,
     durable::Lease,
@@ -48,7 +48,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let stop = app.stopping.clone();
     let secrets = watch(session, standing, &stop);
     let lease = lease.map(|lease| tokio::spawn(lease.hold(app.config.database.clone(), stop.clone())));
-    let router = gateway::router(Arc::clone(&app))?;
+    let router = gateway::router(Arc::clone(&app), DOMAINS)?;
     let gateway = Gateway::new(router, app.config.gateway.clone(), tls.clone(), stop.clone());
     let turns = Turns::attach(&app);
     conversations::resume(&app).await.map_err(Failure::failed)?;

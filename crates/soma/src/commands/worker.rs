@@ -1,22 +1,36 @@
 //! `soma worker`: runs the turns that a Temporal server hands out.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{net::SocketAddr, num::NonZeroUsize, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::ValueEnum;
-use domains::conversations;
-use platform::{telemetry, vault::Standing};
+use domains::{App, WATCHED, conversations};
+use platform::{
+    telemetry::{self, Metrics},
+    vault::Standing,
+};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, settings, stop_on_signal, watch};
 use crate::{
     build,
+    gateway::{self, Gateway},
     turns::{Turn, Turns, temporal_config},
 };
+
+/// How long open requests for health and metrics may take after SIGTERM.
+const DRAIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// What to work on.
     kind: Kind,
+    /// Turns at once, in place of SA01_TURNS_AT_ONCE.
+    #[arg(long)]
+    concurrency: Option<NonZeroUsize>,
+    /// Where it answers /health/live, /health/ready and /metrics, as in 127.0.0.1:9464; nowhere unless told.
+    #[arg(long)]
+    listen: Option<SocketAddr>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -34,16 +48,19 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
                        a worker needs the host:port of a Temporal server";
         return Err(Failure::Configuration(problem.into()));
     };
-    let concurrency = config.workflows.concurrency;
+    let concurrency = arguments.concurrency.map_or(config.workflows.concurrency, NonZeroUsize::get);
     let traces = build::traces(&config)?;
+    let metrics = arguments.listen.map(|_| Metrics::start().map_err(Failure::failed)).transpose()?;
     let standing = session.as_ref().map(|_| Standing::default());
-    let app = build::app(config, None, standing.clone()).await?;
+    let app = build::app(config, metrics, standing.clone()).await?;
     Turns::attach(&app);
-    let stop = CancellationToken::new();
+    // What the app does by itself ends with it, too.
+    let stop = app.stopping.clone();
+    let watched = arguments.listen.map(|listen| watched(&app, listen, &stop)).transpose()?;
     stop_on_signal(&stop)?;
     let secrets = watch(session, standing, &stop);
     let sweep = tokio::spawn(conversations::sweep(Arc::clone(&app), stop.clone()));
-    tracing::info!(address = temporal.address, queue = temporal.task_queue, "working");
+    tracing::info!(address = temporal.address, queue = temporal.task_queue, concurrency, "working");
     println!("working on queue {}", temporal.task_queue);
     let worked =
         temporal::run_worker::<Turn>(temporal, Arc::clone(&app), app.ledger.clone(), stop, concurrency).await;
@@ -52,7 +69,20 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     if let Some(traces) = traces {
         traces.finish().await;
     }
+    if let Some(watched) = watched {
+        drop(watched.await);
+    }
     worked.map_err(Failure::failed)?;
     secrets.end().await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Answers whoever watches over this process.
+fn watched(app: &Arc<App>, listen: SocketAddr, stop: &CancellationToken) -> Result<JoinHandle<()>, Failure> {
+    let router = gateway::router(Arc::clone(app), WATCHED)?;
+    let gateway = Gateway::new(router, app.config.gateway.clone(), None, stop.clone());
+    let listener = gateway::listen(listen)
+        .map_err(|error| Failure::Failed(format!("{listen} can't be listened on: {error}")))?;
+    println!("listening on http://{}", listener.local_addr().map_err(Failure::failed)?);
+    Ok(tokio::spawn(async move { gateway.serve(listener, DRAIN).await }))
 }

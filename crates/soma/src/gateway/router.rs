@@ -8,7 +8,7 @@ use axum::{
     middleware::{from_fn, from_fn_with_state},
     routing::get,
 };
-use domains::{App, DOMAINS, identity, openai};
+use domains::{App, Domain, identity, openai};
 use platform::http::Problem;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -22,9 +22,9 @@ use super::{
 };
 use crate::{commands::Failure, web};
 
-/// Every route, each behind the credential check but for the public few.
-pub fn router(app: Arc<App>) -> Result<Router, Failure> {
-    let assembled = domains::assemble(DOMAINS).map_err(Failure::failed)?;
+/// Every route of these domains, each behind the credential check but for the public few.
+pub fn router(app: Arc<App>, domains: &[Domain]) -> Result<Router, Failure> {
+    let assembled = domains::assemble(domains).map_err(Failure::failed)?;
     let callers = Callers::new(Arc::clone(&app), assembled.asking());
     let document = Arc::new(assembled.openapi);
     let openapi = get(move || {

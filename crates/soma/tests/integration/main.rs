@@ -33,6 +33,7 @@ mod on_keycloak;
 mod on_opa;
 mod on_openbao;
 mod on_postgres;
+mod on_redis;
 mod on_temporal;
 mod openai_agents;
 mod openai_models;

@@ -33,25 +33,35 @@ static SERVER: LazyLock<String> =
 /// A `soma worker all`: its process ends with it.
 struct Worker {
     child: Child,
+    /// What it printed first.
+    first: String,
     /// Kept, so that a line printed later finds a reader.
     _output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Worker {
     async fn start(server: &Server) -> Self {
+        Self::start_by(server, &["worker", "all"], 1).await
+    }
+
+    /// By a command that prints so many lines when it works.
+    async fn start_by(server: &Server, arguments: &[&str], lines: usize) -> Self {
         let path = server.folder().join("worker.log");
         let log = std::fs::File::options().create(true).append(true).open(&path).expect("a log");
-        let mut worker = command(server.folder(), &server.settings, &["worker", "all"]);
+        let mut worker = command(server.folder(), &server.settings, arguments);
         worker.stdout(Stdio::piped()).stderr(log);
         let spawned = tokio::process::Command::from(worker).kill_on_drop(true).spawn();
         let mut child = spawned.expect("the program starts");
         let mut output = BufReader::new(child.stdout.take().expect("a piped output")).lines();
-        let line = tokio::time::timeout(PATIENCE, output.next_line()).await;
-        let line = line.expect("it works in time").expect("readable output");
+        let mut printed = Vec::new();
+        for _ in 0..lines {
+            let line = tokio::time::timeout(PATIENCE, output.next_line()).await;
+            printed.extend(line.expect("it works in time").expect("readable output"));
+        }
         let expected = format!("working on queue {}", queue_of(server));
         let log = || std::fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(line.as_deref(), Some(expected.as_str()), "{}", log());
-        Self { child, _output: output }
+        assert_eq!(printed.last(), Some(&expected), "{}", log());
+        Self { child, first: printed.swap_remove(0), _output: output }
     }
 
     /// SIGKILL, and the end of it.
@@ -191,6 +201,34 @@ async fn a_history_grows_by_at_most_two_kilobytes_a_round_though_contexts_are_la
     println!("history: {few} bytes with {FEW} rounds, {many} with {MANY}: {round} bytes for a further round");
     assert!(few > 0 && round > 0, "{few} {many}");
     assert!(round <= ROUND_BYTES_MAX, "{round} bytes for a model and a tool");
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_not_there_is_made_on_temporal() {
+    let namespace = format!("made-{}", RunId::new());
+    let server = gateway(&[("SA01_TEMPORAL_NAMESPACE", &namespace)]).await;
+    let _worker = Worker::start(&server).await;
+    let api = server.api();
+    until("workflows are ready", async || (api.get("/health/ready").await.status == 200).then_some(())).await;
+    let conversation = api.conversation().await;
+    let run = api.say(&conversation, "[[say in a new namespace]]").await;
+    assert_eq!(api.end_of(&run).await.answer(), "in a new namespace");
+}
+
+#[tokio::test]
+async fn a_worker_tells_whoever_watches_over_it_how_it_is_on_temporal() {
+    let server = gateway(&[]).await;
+    let arguments = ["worker", "all", "--concurrency", "2", "--listen", "127.0.0.1:0"];
+    let worker = Worker::start_by(&server, &arguments, 2).await;
+    let watched = Api::new(worker.first.strip_prefix("listening on ").unwrap(), Some(server.api_key()));
+    let ready = watched.get("/health/ready").await.expect(200);
+    assert_eq!((&ready["engines"]["database"], &ready["engines"]["workflows"]), (&json!("ok"), &json!("ok")));
+    assert_eq!(watched.get("/health/live").await.status, 200);
+    assert_eq!(watched.get("/metrics").await.status, 200);
+    assert_eq!(watched.without_key().get("/metrics").await.status, 401);
+    // It takes no requests.
+    assert_eq!(watched.get("/api/v2/agents").await.status, 404);
+    worker.kill().await;
 }
 
 #[tokio::test]

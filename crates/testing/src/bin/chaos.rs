@@ -13,23 +13,23 @@ use std::{
 };
 
 use clap::Parser;
-use testing::chaos::{Fault, Options, Report, run};
+use testing::chaos::{Fault, Kind, Options, Report, run};
 
 /// Kills while a fault is switched on: the first few show it.
 const KILLS_TO_PROVE: u32 = 40;
 
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// 300 when absent, 60 with `--temporal`.
+    /// 300 when absent, 60 with `--temporal` or `--cluster`.
     #[arg(long)]
     kills: Option<u32>,
     /// Repeats the plan of an earlier run; from the clock when absent.
     #[arg(long)]
     seed: Option<u64>,
-    /// Conversations at once; 5 when absent, 8 with `--temporal`.
+    /// Conversations at once; 5 when absent, 8 with `--temporal` or `--cluster`.
     #[arg(long)]
     conversations: Option<u32>,
-    /// Minutes after which no kill is made any more; 20 when absent, 14 with `--temporal`.
+    /// Minutes after which no kill is made any more; 20 when absent, 14 with `--temporal` or `--cluster`.
     #[arg(long)]
     minutes: Option<u64>,
     /// Break each promise that has a switch, and expect the checks to notice.
@@ -41,6 +41,9 @@ struct Arguments {
     /// Gateway, worker and a Temporal server instead of one process; the server is killed too.
     #[arg(long, conflicts_with_all = ["prove", "fault"])]
     temporal: bool,
+    /// Two gateways and two workers on PostgreSQL, Temporal, Redis and OPA; each engine is killed and paused too.
+    #[arg(long, conflicts_with_all = ["prove", "fault", "temporal"])]
+    cluster: bool,
     /// The program, built with `--features soma/faults`; the one beside this when absent.
     #[arg(long)]
     soma: Option<PathBuf>,
@@ -76,9 +79,14 @@ async fn main() -> ExitCode {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut options = Options::new(soma);
     options.seed = arguments.seed.unwrap_or(now.as_secs());
-    options.temporal = arguments.temporal;
+    options.topology = match arguments {
+        Arguments { cluster: true, .. } => Kind::Cluster,
+        Arguments { temporal: true, .. } => Kind::Temporal,
+        _ => Kind::Standalone,
+    };
     // A lost worker is noticed after seconds: more at once keeps it busy, fewer kills keep it short.
-    let (kills, conversations, minutes) = if arguments.temporal { (60, 8, 14) } else { (300, 5, 20) };
+    let apart = options.topology != Kind::Standalone;
+    let (kills, conversations, minutes) = if apart { (60, 8, 14) } else { (300, 5, 20) };
     options.conversations = arguments.conversations.unwrap_or(conversations);
     options.time_max = Duration::from_secs(arguments.minutes.unwrap_or(minutes).saturating_mul(60));
     options.progress = true;

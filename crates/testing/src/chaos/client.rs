@@ -96,6 +96,9 @@ impl Turn {
     }
 }
 
+/// What a request is told that needs a server that is away, or hangs.
+const AWAY: [u16; 2] = [503, 504];
+
 /// An answer that sending again would not change.
 #[derive(Debug)]
 pub(super) struct Refused {
@@ -106,6 +109,8 @@ pub(super) struct Refused {
 /// What all clients share.
 pub(super) struct Api {
     http: reqwest::Client,
+    /// Servers that requests need may be away for a while: what is refused for that is sent again.
+    pub patient: bool,
     key: String,
     /// Where the gateway listens; nothing while it is down.
     pub base: watch::Sender<Option<String>>,
@@ -124,9 +129,10 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Api {
-    pub(super) fn new(key: &str) -> Arc<Self> {
+    pub(super) fn new(key: &str, patient: bool) -> Arc<Self> {
         Arc::new(Self {
             http: http(),
+            patient,
             key: key.to_owned(),
             base: watch::Sender::new(None),
             accepted: watch::Sender::new(0),
@@ -178,6 +184,10 @@ impl Api {
                 Err(error) => Err(error),
             };
             match answer {
+                Ok((status, _)) if self.patient && AWAY.contains(&status) => {
+                    self.sent_again.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
                 Ok(answer) => return answer,
                 Err(_) => {
                     self.sent_again.fetch_add(1, Ordering::Relaxed);
@@ -357,6 +367,9 @@ impl Api {
         }
         let Ok(response) = request.send().await else { return Ok(false) };
         let status = response.status().as_u16();
+        if self.patient && AWAY.contains(&status) {
+            return Ok(false);
+        }
         if status != 200 {
             return Err(Refused { status, body: response.text().await.unwrap_or_default() });
         }

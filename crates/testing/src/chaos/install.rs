@@ -1,6 +1,7 @@
 //! An installation of the program under test, and its processes. Only what was started here is ever signalled.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
@@ -8,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use platform::database::Location;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, ChildStdout, Command},
@@ -32,10 +34,10 @@ pub(super) struct Around<'a> {
 /// A copy of the program (a build may replace the original meanwhile), keys, a database with an administrator.
 pub(super) struct Installation {
     program: PathBuf,
-    environment: Vec<(String, String)>,
+    environment: BTreeMap<String, String>,
     fault: OnceLock<Fault>,
     folder: PathBuf,
-    pub database: PathBuf,
+    pub database: Location,
     /// What all its processes write there.
     pub log: PathBuf,
     /// An API key of the default tenant's owner.
@@ -43,18 +45,17 @@ pub(super) struct Installation {
 }
 
 impl Installation {
-    /// Makes one in `folder`. `engine` are the settings that say who runs the turns.
+    /// Makes one in `folder`. `engines` are the settings that name what is not embedded, and who runs the turns.
     pub(super) async fn make(
         soma: &Path,
         folder: &Path,
         around: &Around<'_>,
-        engine: &[(&str, &str)],
+        engines: impl IntoIterator<Item = (&'static str, String)>,
     ) -> Self {
         let program = folder.join("soma");
         fs::copy(soma, &program).expect("the program can be copied");
-        let database = folder.join("soma.db");
         let environment = [
-            ("SA01_DB_DSN", format!("sqlite://{}", database.display())),
+            ("SA01_DB_DSN", format!("sqlite://{}", folder.join("soma.db").display())),
             ("SA01_DATA_DIR", folder.join("data").display().to_string()),
             ("SA01_REDIS_URL", "embedded:".into()),
             ("SA01_KAFKA_BOOTSTRAP_SERVERS", "embedded:".into()),
@@ -69,11 +70,12 @@ impl Installation {
             ("SA01_RATE_LIMIT_TENANT", "0".into()),
             ("SOMA_EFFECTS_URL", around.effects_url.into()),
         ];
-        let environment = environment.map(|(name, value)| (name.to_owned(), value)).into_iter();
-        let engine = engine.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment: BTreeMap<String, String> =
+            environment.into_iter().chain(engines).map(|(name, value)| (name.to_owned(), value)).collect();
+        let database = environment["SA01_DB_DSN"].parse().expect("a database");
         let mut new = Self {
             program,
-            environment: environment.chain(engine).collect(),
+            environment,
             fault: OnceLock::new(),
             folder: folder.to_owned(),
             database,
@@ -101,7 +103,7 @@ impl Installation {
         let mut command = Command::new(&self.program);
         // The folder has no `.env`, and nothing of this process's settings reaches the child but where `kill` is.
         let inherited = std::env::vars_os().filter(|(name, _)| name == "PATH");
-        command.env_clear().envs(inherited).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.env_clear().envs(inherited).envs(&self.environment);
         command.current_dir(&self.folder).stdin(Stdio::null()).kill_on_drop(true);
         command
     }

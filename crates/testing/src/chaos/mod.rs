@@ -10,6 +10,8 @@
 
 mod check;
 mod client;
+mod cluster;
+mod engine;
 mod inspect;
 mod install;
 mod load;
@@ -33,6 +35,7 @@ pub use report::{Promise, Report, Violation, WebSocket};
 
 use check::Evidence;
 use client::{Api, Turn, Way, lock};
+use cluster::Cluster;
 use inspect::Snapshot;
 use install::{Around, Point};
 use load::Load;
@@ -83,6 +86,16 @@ impl Fault {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One process on embedded engines.
+    Standalone,
+    /// Gateway and worker apart, behind a Temporal server, on one SQLite file.
+    Temporal,
+    /// Two gateways and two workers, on servers of PostgreSQL, Temporal, Redis and OPA.
+    Cluster,
+}
+
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The program, built with the feature `faults`.
@@ -91,8 +104,8 @@ pub struct Options {
     pub seed: u64,
     pub fault: Option<Fault>,
     pub conversations: u32,
-    /// Gateway and worker apart, behind a Temporal server, instead of one process on embedded engines.
-    pub temporal: bool,
+    /// What the program runs on.
+    pub topology: Kind,
     /// No kill after this time; too few kills are a violation.
     pub time_max: Duration,
     /// Says how far it is on standard error.
@@ -108,14 +121,14 @@ impl Options {
             seed: 1,
             fault: None,
             conversations: 5,
-            temporal: false,
+            topology: Kind::Standalone,
             time_max: Duration::from_secs(20 * 60),
             progress: false,
         }
     }
 }
 
-/// Runs chaos against `soma serve` on embedded engines, or against gateway and worker behind a Temporal server.
+/// Runs chaos against the program on one of its topologies.
 ///
 /// # Panics
 /// When it can't do its work: the program can't be run, has no faults built in, or does not start.
@@ -134,10 +147,12 @@ pub async fn run(options: &Options) -> Report {
         folder: folder.path().to_owned(),
         around: Around { model_url: &model_url, effects_url: &effects_url },
     };
-    let report = if options.temporal {
-        Chaos::new(options, Temporal::install(&ground).await, random).run(&outside).await
-    } else {
-        Chaos::new(options, Standalone::install(&ground).await, random).run(&outside).await
+    let report = match options.topology {
+        Kind::Standalone => {
+            Chaos::new(options, Standalone::install(&ground).await, random).run(&outside).await
+        }
+        Kind::Temporal => Chaos::new(options, Temporal::install(&ground).await, random).run(&outside).await,
+        Kind::Cluster => Chaos::new(options, Cluster::install(&ground).await, random).run(&outside).await,
     };
     if !report.kept() && options.fault.is_none() {
         let kept = folder.keep();
@@ -160,6 +175,8 @@ struct Chaos<'a, T> {
     random: Random,
     report: Report,
     cut_off: HashSet<inspect::StepId>,
+    /// Whether calls are to be counted as cut off once the database is back.
+    unrecorded: bool,
     /// When the installation went down and was not ready since.
     down_since: Option<Instant>,
     recoveries: Vec<Duration>,
@@ -167,7 +184,7 @@ struct Chaos<'a, T> {
 
 impl<'a, T: Topology> Chaos<'a, T> {
     fn new(options: &'a Options, topology: T, random: Random) -> Self {
-        let api = Api::new(&topology.installation().api_key);
+        let api = Api::new(&topology.installation().api_key, T::PATIENT);
         let report = Report {
             seed: options.seed,
             topology: T::NAME,
@@ -181,6 +198,7 @@ impl<'a, T: Topology> Chaos<'a, T> {
             random,
             report,
             cut_off: HashSet::new(),
+            unrecorded: false,
             down_since: None,
             recoveries: Vec::new(),
         }
@@ -302,6 +320,11 @@ impl<'a, T: Topology> Chaos<'a, T> {
     }
 
     async fn kill(&mut self, victim: Victim, place: String) {
+        // What a call came to can't be recorded while the database is away: it is cut off as by a kill of its process.
+        if victim.records_calls() {
+            self.count_cut_off().await;
+            self.unrecorded = true;
+        }
         if let Err(problem) = self.topology.kill(victim).await {
             self.api.violated(Promise::Program, format!("{victim}: {problem}"));
         }
@@ -312,9 +335,13 @@ impl<'a, T: Topology> Chaos<'a, T> {
         self.report.kills += 1;
         *self.report.places.entry(place).or_default() += 1;
         if victim.calls_tools() {
-            for step in inspect::cut_off(&self.topology.installation().database).await {
-                self.report.cut_off += u64::from(self.cut_off.insert(step));
-            }
+            self.count_cut_off().await;
+        }
+    }
+
+    async fn count_cut_off(&mut self) {
+        for step in inspect::cut_off(&self.topology.installation().database).await {
+            self.report.cut_off += u64::from(self.cut_off.insert(step));
         }
     }
 
@@ -373,6 +400,9 @@ impl<'a, T: Topology> Chaos<'a, T> {
     async fn start(&mut self, armed: Option<(Victim, Point)>) -> Result<(), Ended> {
         let base = self.topology.start(armed).await?;
         self.api.base.send_replace(Some(base));
+        if std::mem::take(&mut self.unrecorded) {
+            self.count_cut_off().await;
+        }
         if let Some(since) = self.down_since.take() {
             self.recoveries.push(since.elapsed());
         }

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use platform::faults::POINTS;
 
-use super::{random::Random, topology::Victim};
+use super::{
+    random::Random,
+    topology::{Engine, Victim},
+};
 
 /// Kills in a hundred at failpoints, as an answer arrives, and while the program starts. The rest are at random.
 const AT_POINTS: u32 = 60;
@@ -32,6 +35,8 @@ const SELDOM: [&str; 9] = [
 /// With a Temporal server: one kill in so many is the server's, and the gateway's.
 const SERVER_ONE_IN: u32 = 12;
 const GATEWAY_ONE_IN: u32 = 4;
+/// In a cluster: of all kills, those in a hundred that are of engines.
+const ENGINES_PERCENT: u32 = 50;
 /// Of the gateway's kills, and of the worker's, those in a hundred at failpoints.
 const STINT_AT_POINTS: u32 = 70;
 /// The latest random moment: a killed worker's runs stand still for seconds, and a kill then proves little.
@@ -103,10 +108,30 @@ pub(super) fn temporal(kills: u32, random: &mut Random) -> Vec<Planned> {
     let (server, gateway) = (kills / SERVER_ONE_IN, kills / GATEWAY_ONE_IN);
     let mut stints: Vec<Vec<Planned>> = Vec::new();
     for _ in 0..server {
-        stints.push(vec![(Victim::Server, Moment::Random(random.millis_below(SERVER_RANDOM_MS)))]);
+        stints.push(vec![(
+            Victim::Engine(Engine::Temporal),
+            Moment::Random(random.millis_below(SERVER_RANDOM_MS)),
+        )]);
     }
     stints.extend(stints_of(Victim::Gateway, gateway, random));
     stints.extend(stints_of(Victim::Worker, kills - server - gateway, random));
+    random.shuffle(&mut stints);
+    stints.concat()
+}
+
+/// Kills of gateways, workers and engines of a cluster, and pauses of its engines; each engine as often as any other.
+pub(super) fn cluster(kills: u32, random: &mut Random) -> Vec<Planned> {
+    let engines = [Engine::Postgres, Engine::Temporal, Engine::Opa, Engine::Redis];
+    let of_engines = engines.iter().flat_map(|&engine| [Victim::Engine(engine), Victim::Paused(engine)]);
+    let of_engines: Vec<Victim> = of_engines.collect();
+    let many = kills * ENGINES_PERCENT / 100;
+    let mut stints: Vec<Vec<Planned>> = Vec::new();
+    for (_, victim) in (0..many).zip(of_engines.iter().cycle()) {
+        stints.push(vec![(*victim, Moment::Random(random.millis_below(SERVER_RANDOM_MS)))]);
+    }
+    let gateway = (kills - many) / 3;
+    stints.extend(stints_of(Victim::Gateway, gateway, random));
+    stints.extend(stints_of(Victim::Worker, kills - many - gateway, random));
     random.shuffle(&mut stints);
     stints.concat()
 }
@@ -143,7 +168,10 @@ mod tests {
         let planned = temporal(60, &mut Random::new(7));
         assert_eq!(planned, temporal(60, &mut Random::new(7)));
         let many = |victim| planned.iter().filter(|(killed, _)| *killed == victim).count();
-        assert_eq!([Victim::Server, Victim::Gateway, Victim::Worker].map(many), [5, 15, 40]);
+        assert_eq!(
+            [Victim::Engine(Engine::Temporal), Victim::Gateway, Victim::Worker].map(many),
+            [5, 15, 40]
+        );
         for point in POINTS {
             let times = planned
                 .iter()
@@ -152,6 +180,20 @@ mod tests {
         }
         for kills in 0..20 {
             assert_eq!(temporal(kills, &mut Random::new(1)).len(), kills as usize);
+        }
+    }
+
+    #[test]
+    fn in_a_cluster_every_engine_is_killed_and_paused() {
+        let planned = cluster(80, &mut Random::new(7));
+        assert_eq!((planned.len(), &planned), (80, &cluster(80, &mut Random::new(7))));
+        let many = |victim| planned.iter().filter(|(killed, _)| *killed == victim).count();
+        for engine in [Engine::Postgres, Engine::Temporal, Engine::Opa, Engine::Redis] {
+            assert_eq!([Victim::Engine(engine), Victim::Paused(engine)].map(many), [5, 5], "{engine}");
+        }
+        assert_eq!([Victim::Gateway, Victim::Worker].map(many), [13, 27]);
+        for kills in 0..20 {
+            assert_eq!(cluster(kills, &mut Random::new(1)).len(), kills as usize);
         }
     }
 

@@ -23,8 +23,41 @@ pub(super) enum Victim {
     Program,
     Gateway,
     Worker,
-    /// The workflow server.
-    Server,
+    Engine(Engine),
+    /// Not killed, but stopped for a while and let go on.
+    Paused(Engine),
+}
+
+/// A server of another program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Engine {
+    Temporal,
+    Postgres,
+    Redis,
+    Opa,
+}
+
+impl Engine {
+    /// As `scripts/engines` calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Temporal => "temporal",
+            Self::Postgres => "postgres",
+            Self::Redis => "redis",
+            Self::Opa => "opa",
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Temporal => "the Temporal server",
+            Self::Postgres => "the PostgreSQL server",
+            Self::Redis => "the Redis server",
+            Self::Opa => "the OPA server",
+        })
+    }
 }
 
 impl Victim {
@@ -32,16 +65,22 @@ impl Victim {
     pub(super) fn calls_tools(self) -> bool {
         matches!(self, Self::Program | Self::Worker)
     }
+
+    /// Whether what a call came to may not be recorded where it is gone for a moment.
+    pub(super) fn records_calls(self) -> bool {
+        matches!(self, Self::Engine(Engine::Postgres) | Self::Paused(Engine::Postgres))
+    }
 }
 
 impl fmt::Display for Victim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Program => "the program",
-            Self::Gateway => "the gateway",
-            Self::Worker => "the worker",
-            Self::Server => "the Temporal server",
-        })
+        match self {
+            Self::Program => f.write_str("the program"),
+            Self::Gateway => f.write_str("the gateway"),
+            Self::Worker => f.write_str("the worker"),
+            Self::Engine(engine) => engine.fmt(f),
+            Self::Paused(engine) => write!(f, "{engine} paused"),
+        }
     }
 }
 
@@ -60,6 +99,8 @@ pub(super) struct Bounds {
 pub(super) trait Topology {
     const NAME: &'static str;
     const BOUNDS: Bounds;
+    /// Whether servers that every request needs go away: clients try again then, and use no WebSocket.
+    const PATIENT: bool = false;
 
     fn plan(kills: u32, random: &mut Random) -> Vec<Planned>;
 
@@ -104,8 +145,8 @@ pub(super) struct Standalone {
 
 impl Standalone {
     pub(super) async fn install(ground: &Ground<'_>) -> Self {
-        let engine = [("SA01_TEMPORAL_HOST", "embedded:")];
-        let installed = Installation::make(ground.soma, &ground.folder, &ground.around, &engine).await;
+        let engine = [("SA01_TEMPORAL_HOST", "embedded:".to_owned())];
+        let installed = Installation::make(ground.soma, &ground.folder, &ground.around, engine).await;
         Self { installed, process: Process::gateway(), url: String::new() }
     }
 }

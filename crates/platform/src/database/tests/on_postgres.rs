@@ -6,10 +6,11 @@ use std::sync::{
 };
 
 use sea_orm_migration::MigratorTrait;
-use testing::TestDatabase;
+use testing::{TestDatabase, engines};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Notify,
 };
 use url::Url;
 
@@ -144,4 +145,60 @@ async fn of_processes_that_migrate_at_once_one_does_and_all_find_it_done() {
         pending::<Slow>(&database).await.unwrap()
     });
     assert!(futures::future::join_all(at_once).await.iter().all(Vec::is_empty));
+}
+
+/// A server of a test's own, to be killed. Gone with it.
+struct Server(String);
+
+impl Server {
+    fn up(&self) -> String {
+        engines(&["up", "postgres", "--name", &self.0]).setting("SA01_DB_DSN").to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        engines(&["down", "postgres", "--name", &self.0, "--forget"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_that_a_crash_gives_to_another_transaction_does_not_pass_for_a_commit() {
+    let server = Server(format!("postgres-crash-{}", std::process::id()));
+    let dsn = server.up();
+    let other = open(&dsn).await;
+    // By way of somebody who breaks the connection before the commit, and lets no other through for a while.
+    let (broken, let_through) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let mut url = Url::parse(&dsn).unwrap();
+    let port = url.port().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
+    let (told, through) = (Arc::clone(&broken), Arc::clone(&let_through));
+    tokio::spawn(async move {
+        let armed = Arc::new(AtomicBool::new(true));
+        while let Ok((client, _)) = listener.accept().await {
+            if !armed.load(Ordering::SeqCst) {
+                told.notify_one();
+                through.notified().await;
+                through.notify_one();
+            }
+            let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            tokio::spawn(carry(client, server, Cut::Before, Arc::clone(&armed)));
+        }
+    });
+    let database = Database::open(&url.as_str().parse().unwrap()).await.unwrap();
+    let answer = tokio::spawn(async move { keep(&database, 7).await });
+
+    // It asks what became of its commit: by then the server has crashed, and others have taken its number.
+    broken.notified().await;
+    engines(&["kill", "postgres", "--name", &server.0]);
+    server.up();
+    for number in 100..110 {
+        keep(&other, number).await.unwrap();
+    }
+    let_through.notify_one();
+
+    let answer = answer.await.unwrap();
+    assert!(!kept(&other).await.contains(&7));
+    assert!(answer.is_err(), "a change that is not there was said to be stored");
 }
