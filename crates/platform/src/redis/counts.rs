@@ -82,8 +82,10 @@ impl Counts {
                 taken
             }
             Err(error) => {
-                tracing::warn!(error = told(&error), "requests are not counted with other processes");
-                let limiter = self.lose();
+                let (limiter, first) = self.lose();
+                if first {
+                    tracing::warn!(error = told(&error), "requests are not counted with other processes");
+                }
                 self.take_soon(&limiter, wanted).await
             }
         }
@@ -110,11 +112,13 @@ impl Counts {
         lost.as_ref().filter(|lost| Instant::now() < lost.ask_at).map(|lost| Arc::clone(&lost.limiter))
     }
 
-    fn lose(&self) -> Arc<Limiter<String>> {
+    /// What to count by, and whether it was not lost before.
+    fn lose(&self) -> (Arc<Limiter<String>>, bool) {
         let mut lost = self.lock();
+        let first = lost.is_none();
         let limiter = lost.take().map_or_else(|| Arc::new(Limiter::empty()), |lost| lost.limiter);
         *lost = Some(Lost { limiter: Arc::clone(&limiter), ask_at: Instant::now() + AGAIN });
-        limiter
+        (limiter, first)
     }
 
     /// Since nobody has anything left at the beginning, whoever has to wait for a moment only is not refused.

@@ -117,7 +117,8 @@ impl Redis {
         while let Some(present) = stop.run_until_cancelled(self.say_present(&name)).await {
             match present {
                 Ok(processes) => self.processes.store(processes, Ordering::Relaxed),
-                Err(error) => tracing::warn!(error = told(&error), "Redis is away"),
+                // Whoever hears wakes says it aloud, once.
+                Err(error) => tracing::debug!(error = told(&error), "Redis is away"),
             }
             if stop.run_until_cancelled(tokio::time::sleep(PRESENT_EVERY)).await.is_none() {
                 break;

@@ -42,21 +42,33 @@ impl Redis {
     }
 
     async fn hear(self, hub: Hub) {
+        // Said once for each time that it is away.
+        let mut said = false;
         loop {
-            if let Err(error) = self.hear_on_a_connection(&hub).await {
-                tracing::warn!(error = told(&error), "wakes from other processes are not heard");
+            let mut heard = false;
+            if let Err(error) = self.hear_on_a_connection(&hub, &mut heard).await
+                && (heard || !said)
+            {
+                tracing::warn!(
+                    error = told(&error),
+                    "Redis is away: wakes from other processes are not heard"
+                );
+                said = true;
             }
             hub.look_as_told();
             tokio::time::sleep(AGAIN).await;
         }
     }
 
-    async fn hear_on_a_connection(&self, hub: &Hub) -> Result<(), redis::RedisError> {
+    /// `heard` says whether it came to hearing.
+    async fn hear_on_a_connection(&self, hub: &Hub, heard: &mut bool) -> Result<(), redis::RedisError> {
         let connecting = tokio::time::timeout(super::CONNECT_TIMEOUT, self.client.get_async_pubsub()).await;
         let timed_out = |_| redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
         let (mut sink, mut messages) = connecting.map_err(timed_out)??.split();
         sink.subscribe(CHANNEL).await?;
         hub.look_again_in(LOOK_AGAIN);
+        *heard = true;
+        tracing::info!("wakes from other processes are heard");
         loop {
             let next = tokio::time::timeout(PROBE_EVERY, messages.next()).await;
             match next {

@@ -40,12 +40,15 @@ impl Session {
         let mut pause = self.pause();
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             let looked = self.look().await;
+            let known = standing.problem().is_none();
             standing.set(looked.as_ref().err().map(Error::for_anybody));
             let over = match looked {
                 Ok(()) => self.is_over().then_some(Error::Over),
                 Err(error) if error.is_final() => Some(error),
                 Err(error) => {
-                    tracing::warn!(%error, "whether the secrets from Vault still stand is not known");
+                    if known {
+                        tracing::warn!(%error, "whether the secrets from Vault still stand is not known");
+                    }
                     self.is_over().then_some(Error::Over)
                 }
             };

@@ -49,6 +49,22 @@ pub(super) async fn cut_off(database: &Location) -> HashSet<StepId> {
     steps
 }
 
+/// The at_most_once calls that were under way at some moment of these times, in milliseconds: what they came to could not
+/// be recorded then.
+pub(super) async fn under_way(database: &Location, times: &[(i64, i64)]) -> HashSet<StepId> {
+    let connection = open(database).await;
+    let sql = "SELECT run_id, ordinal, started_at, finished_at FROM steps WHERE effect = 'at_most_once'";
+    let rows = all(&connection, sql).await;
+    let overlaps = |row: &&Row| {
+        let (began, ended) =
+            (int(row, "started_at"), row.int_opt("finished_at").expect("a column of numbers"));
+        times.iter().any(|(from, to)| began <= *to && ended.is_none_or(|ended| ended >= *from))
+    };
+    let steps = rows.iter().filter(overlaps).map(|row| (text(row, "run_id"), int(row, "ordinal"))).collect();
+    connection.close().await.expect("a connection can be closed");
+    steps
+}
+
 #[derive(Debug)]
 pub(super) struct RunRow {
     pub state: String,

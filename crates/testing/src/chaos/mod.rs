@@ -41,6 +41,7 @@ use install::{Around, Point};
 use load::Load;
 use outside::Outside;
 use plan::Moment;
+use platform::durable::unix_ms;
 use random::Random;
 use temporal::Temporal;
 use topology::{Ended, Ground, Standalone, Topology, Victim, killed};
@@ -175,8 +176,9 @@ struct Chaos<'a, T> {
     random: Random,
     report: Report,
     cut_off: HashSet<inspect::StepId>,
-    /// Whether calls are to be counted as cut off once the database is back.
-    unrecorded: bool,
+    /// Since when the database can't be written, and when it could not.
+    unrecorded_since: Option<i64>,
+    unrecorded: Vec<(i64, i64)>,
     /// When the installation went down and was not ready since.
     down_since: Option<Instant>,
     recoveries: Vec<Duration>,
@@ -198,7 +200,8 @@ impl<'a, T: Topology> Chaos<'a, T> {
             random,
             report,
             cut_off: HashSet::new(),
-            unrecorded: false,
+            unrecorded_since: None,
+            unrecorded: Vec::new(),
             down_since: None,
             recoveries: Vec::new(),
         }
@@ -248,6 +251,11 @@ impl<'a, T: Topology> Chaos<'a, T> {
         self.report.turns = turns.len() as u64;
         self.report.events = turns.iter().map(|turn| lock(&turn.frames).len() as u64).sum();
         self.websocket(&turns);
+        if !self.unrecorded.is_empty() {
+            let database = &self.topology.installation().database;
+            let steps = inspect::under_way(database, &self.unrecorded).await;
+            self.count_cut_off(steps);
+        }
         let evidence = Evidence {
             turns,
             database: Snapshot::read(&self.topology.installation().database).await,
@@ -322,8 +330,7 @@ impl<'a, T: Topology> Chaos<'a, T> {
     async fn kill(&mut self, victim: Victim, place: String) {
         // What a call came to can't be recorded while the database is away: it is cut off as by a kill of its process.
         if victim.records_calls() {
-            self.count_cut_off().await;
-            self.unrecorded = true;
+            self.unrecorded_since.get_or_insert_with(unix_ms);
         }
         if let Err(problem) = self.topology.kill(victim).await {
             self.api.violated(Promise::Program, format!("{victim}: {problem}"));
@@ -335,12 +342,13 @@ impl<'a, T: Topology> Chaos<'a, T> {
         self.report.kills += 1;
         *self.report.places.entry(place).or_default() += 1;
         if victim.calls_tools() {
-            self.count_cut_off().await;
+            let steps = inspect::cut_off(&self.topology.installation().database).await;
+            self.count_cut_off(steps);
         }
     }
 
-    async fn count_cut_off(&mut self) {
-        for step in inspect::cut_off(&self.topology.installation().database).await {
+    fn count_cut_off(&mut self, steps: HashSet<inspect::StepId>) {
+        for step in steps {
             self.report.cut_off += u64::from(self.cut_off.insert(step));
         }
     }
@@ -400,8 +408,8 @@ impl<'a, T: Topology> Chaos<'a, T> {
     async fn start(&mut self, armed: Option<(Victim, Point)>) -> Result<(), Ended> {
         let base = self.topology.start(armed).await?;
         self.api.base.send_replace(Some(base));
-        if std::mem::take(&mut self.unrecorded) {
-            self.count_cut_off().await;
+        if let Some(since) = self.unrecorded_since.take() {
+            self.unrecorded.push((since, unix_ms()));
         }
         if let Some(since) = self.down_since.take() {
             self.recoveries.push(since.elapsed());
