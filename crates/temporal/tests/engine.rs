@@ -315,7 +315,10 @@ async fn what_the_server_does_not_know_is_not_cancelled_and_has_no_fate() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_not_there_is_not_ready() {
-    let engine = TemporalEngine::new(Config { namespace: "nowhere".to_owned(), ..config("none") }, NAME);
-    assert!(matches!(engine.ready().await, Err(EngineError::Unavailable(_))));
+async fn a_namespace_that_is_not_there_is_made_and_one_of_no_possible_name_is_not_ready() {
+    let named = |namespace: String| TemporalEngine::new(Config { namespace, ..config("none") }, NAME);
+    let new = named(format!("made-{}", RunId::new()));
+    until("it is ready", async || new.ready().await.ok()).await;
+    let refused = named("not a name: ".repeat(200)).ready().await;
+    assert!(matches!(refused, Err(EngineError::Unavailable(_))), "{refused:?}");
 }

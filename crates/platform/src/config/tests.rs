@@ -5,8 +5,8 @@ use std::{collections::HashMap, os::unix::fs::PermissionsExt};
 use secrecy::SecretString;
 
 use super::{
-    Config, Environment, Fault, Faults, Fixed, PolicyChoice, SETTINGS, Source as _, Vault, VaultAuth,
-    WithSecrets, dotenv,
+    Config, Environment, Fault, Faults, Fixed, PolicyChoice, RedisChoice, SETTINGS, Source as _, Vault,
+    VaultAuth, WithSecrets, dotenv,
 };
 
 const FERNET: &str = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=";
@@ -89,13 +89,21 @@ fn critical_02_a_fernet_key_is_required_and_keys_rotate() {
 
 #[test]
 fn engines_of_a_later_version_are_refused_by_name() {
-    for (name, value) in
-        [("SA01_REDIS_URL", "redis://127.0.0.1"), ("SA01_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092")]
-    {
-        let faults = faults(&[(name, value)]);
-        assert_eq!(faults.len(), 1, "{name}");
-        assert!(faults[0].contains("not in this version") && !faults[0].contains(value), "{faults:?}");
-    }
+    let value = "127.0.0.1:9092";
+    let faults = faults(&[("SA01_KAFKA_BOOTSTRAP_SERVERS", value)]);
+    assert_eq!(faults.len(), 1);
+    assert!(faults[0].contains("not in this version") && !faults[0].contains(value), "{faults:?}");
+}
+
+#[test]
+fn what_processes_share_is_an_address_of_redis_that_is_not_printed() {
+    let redis = |value: &str| load(&[("SA01_REDIS_URL", value)]).map(|config| config.redis);
+    assert_eq!(redis("embedded:").unwrap(), RedisChoice::Embedded);
+    let server = redis("redis://:hunter2@127.0.0.1:6379/1").unwrap();
+    assert!(matches!(server, RedisChoice::Server(_)) && !format!("{server:?}").contains("hunter2"));
+    let faults = faults(&[("SA01_REDIS_URL", "http://:hunter2@cache")]);
+    assert!(faults.len() == 1 && faults[0].starts_with("SA01_REDIS_URL: expected"), "{faults:?}");
+    assert!(!faults[0].contains("hunter2"), "{faults:?}");
 }
 
 #[test]

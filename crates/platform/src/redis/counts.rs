@@ -73,6 +73,9 @@ impl Counts {
 
     /// Takes one from each, or from none if one has none left. In their order.
     pub async fn take(&self, wanted: &[Wanted]) -> Vec<Taken> {
+        if wanted.is_empty() {
+            return Vec::new();
+        }
         if let Some(limiter) = self.alone() {
             return self.take_soon(&limiter, wanted).await;
         }

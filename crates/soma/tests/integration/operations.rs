@@ -31,8 +31,8 @@ async fn a_killed_servers_lock_is_free_at_once() {
 fn an_engine_of_a_later_version_is_refused_by_name_and_without_its_address() {
     let folder = tempfile::tempdir().unwrap();
     for (name, value) in [
-        ("SA01_REDIS_URL", "redis://:hunter2@cache.internal:6379"),
         ("SA01_KAFKA_BOOTSTRAP_SERVERS", "broker.internal:9092"),
+        ("SA01_KAFKA_BOOTSTRAP_SERVERS", "user:hunter2@broker.internal:9092"),
     ] {
         let mut settings = good_settings(folder.path());
         settings.insert(name.into(), value.into());
