@@ -1,7 +1,7 @@
 //! What PostgreSQL needs that SQLite has by itself: one writer among all processes, and an answer to whether a commit
 //! whose connection broke was made.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, SqlxPostgresConnector, Statement};
 use sqlx::{
@@ -16,7 +16,7 @@ use super::{BUSY_WAIT, Migration, READERS_MAX, STATEMENTS_KEPT, location::Postgr
 /// Connections for reading; a server has a cache of its own.
 const READERS: u32 = READERS_MAX * 4;
 /// How long a reading waits for a connection: a server that is started again is back by then, mostly.
-const READ_WAIT: Duration = Duration::from_secs(3);
+const READ_WAIT: Duration = Duration::from_secs(6);
 /// A reading that takes longer is given up.
 const READ_MAX: &str = "30s";
 /// A change waits this long for a lock, as [`BUSY_WAIT`] says.
@@ -47,10 +47,17 @@ pub(super) async fn connect(at: &Postgres, read_only: bool) -> Result<DatabaseCo
         .test_before_acquire(read_only)
         .idle_timeout(None)
         .max_lifetime(None)
-        .connect_with(options)
-        .await
-        .map_err(|error| DbErr::Conn(sea_orm::RuntimeErr::SqlxError(error.into())))?;
-    Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
+        .connect_lazy_with(options);
+    let failed = |error: sqlx::Error| DbErr::Conn(sea_orm::RuntimeErr::SqlxError(error.into()));
+    // The first connection is waited for as long as a change is: a server that is busy when somebody starts is no fault.
+    let began = Instant::now();
+    loop {
+        match pool.acquire().await {
+            Ok(_) => return Ok(SqlxPostgresConnector::from_sqlx_postgres_pool(pool)),
+            Err(sqlx::Error::PoolTimedOut) if began.elapsed() < BUSY_WAIT => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
 }
 
 fn session(options: PgConnectOptions, read_only: bool) -> PgConnectOptions {
@@ -148,7 +155,7 @@ impl Marks {
     /// gives them to others, whose commits would pass for this one. But while it is in progress under its number the
     /// mark says nothing yet.
     pub(super) async fn was_committed(&self, at: &Postgres, turn: &Turn) -> Result<bool, DbErr> {
-        let asked = std::time::Instant::now();
+        let asked = Instant::now();
         loop {
             match self.look_for(at, turn).await {
                 Ok(Some(committed)) => return Ok(committed),
