@@ -32,6 +32,8 @@ pub enum Credential {
     AccessToken,
     /// The cookie of somebody who signed in.
     Session(SessionId),
+    /// None: an event from the bus acts as a service account that the operator has named for that.
+    Event,
     /// None: a run acts with the rights of whoever started it.
     Run(RunId),
 }

@@ -5,6 +5,7 @@
 
 pub mod caller;
 pub mod engine;
+pub mod events;
 pub mod id;
 pub mod model;
 pub mod policy;

@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-use contracts::{RunId, engine::WorkflowEngine, model::ChatModel};
+use contracts::{RunId, engine::WorkflowEngine, events::EventBus, model::ChatModel};
 use futures::future::BoxFuture;
 use platform::{
-    config::{Config, ModelChoice, PolicyChoice, RedisChoice, WorkflowChoice},
+    config::{Config, EventsChoice, ModelChoice, PolicyChoice, RedisChoice, WorkflowChoice},
     database::{self, Database, Location},
     durable::{Ledger, StepError, Worker},
     egress::Egress,
@@ -55,6 +55,8 @@ pub struct Parts {
     pub model: Arc<dyn ChatModel>,
     /// Looks for a sandbox, beside everything else.
     pub sandbox: BoxFuture<'static, tools::Probed>,
+    /// Absent where nobody outside is told of anything.
+    pub bus: Option<Arc<dyn EventBus>>,
     /// Absent where nobody reads them.
     pub metrics: Option<Metrics>,
     /// Absent where no setting is from Vault.
@@ -85,6 +87,8 @@ pub struct App {
     pub(crate) secrets: Option<Standing>,
     /// Fires when the process is asked to stop: whatever a client holds open ends then, for another process to go on.
     pub stopping: CancellationToken,
+    /// Where events go from the outbox; absent where nobody outside is told of anything.
+    pub(crate) bus: Option<Arc<dyn EventBus>>,
     /// Absent where processes share nothing beside the database.
     pub(crate) redis: Option<Redis>,
     pub(crate) sessions: identity::Sessions,
@@ -102,7 +106,7 @@ pub struct App {
 impl App {
     /// Opens the database and loads the policy. The schema must be up to date.
     pub async fn build(parts: Parts) -> Result<Arc<Self>, BuildError> {
-        let Parts { config, model, sandbox, metrics, secrets } = parts;
+        let Parts { config, model, sandbox, bus, metrics, secrets } = parts;
         let database = open_migrated_database(&config).await?;
         let look_again = match config.workflows.choice {
             WorkflowChoice::Embedded => LOOK_AGAIN_ALONE,
@@ -149,6 +153,7 @@ impl App {
             metrics,
             secrets,
             stopping,
+            bus,
             redis,
             model,
             model_server,
@@ -183,7 +188,11 @@ pub fn prepare_database(config: &Config) -> Result<(), BuildError> {
 /// Opens the database, making its file when absent.
 pub async fn open_database(config: &Config) -> Result<Database, BuildError> {
     prepare_database(config)?;
-    Ok(Database::open(&config.database).await?)
+    let database = Database::open(&config.database).await?;
+    if config.events != EventsChoice::Embedded {
+        database.keep_events();
+    }
+    Ok(database)
 }
 
 /// The same, and makes sure that its schema is up to date.

@@ -13,6 +13,7 @@ pub mod agents;
 pub mod approvals;
 pub mod audit;
 pub mod conversations;
+pub mod events;
 pub mod identity;
 pub mod models;
 pub mod openai;
@@ -63,7 +64,8 @@ impl MigratorTrait for Migrator {
         let of_platform = platform::durable::MIGRATIONS
             .iter()
             .chain(platform::idempotency::MIGRATIONS)
-            .chain(platform::database::MIGRATIONS);
+            .chain(platform::database::MIGRATIONS)
+            .chain(platform::outbox::MIGRATIONS);
         let of_domains = DOMAINS.iter().flat_map(|domain| domain.migrations);
         of_platform
             .chain(of_domains)

@@ -52,10 +52,16 @@ impl World {
         let client = OpenAiModel::new(&config.model, &base, &Egress::new(config.egress.clone())).unwrap();
         let sandbox =
             Box::pin(async { Err(sandbox::Unavailable { missing: vec!["not needed here".into()] }) });
-        let app =
-            App::build(Parts { config, model: Arc::new(client), sandbox, metrics: None, secrets: None })
-                .await
-                .unwrap();
+        let app = App::build(Parts {
+            config,
+            model: Arc::new(client),
+            sandbox,
+            bus: None,
+            metrics: None,
+            secrets: None,
+        })
+        .await
+        .unwrap();
         Self {
             app,
             caller: Caller {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use contracts::model::ChatModel;
+use contracts::{events::EventBus, model::ChatModel};
 use domains::{App, Parts, models::OpenAiModel};
 use platform::{
     config::{Config, ModelChoice},
@@ -11,7 +11,7 @@ use platform::{
     vault::Standing,
 };
 
-use crate::commands::Failure;
+use crate::{commands::Failure, events};
 
 /// An app on an up-to-date database. Binds nothing and starts no run.
 pub async fn app(
@@ -21,7 +21,8 @@ pub async fn app(
 ) -> Result<Arc<App>, Failure> {
     let model = model(&config)?;
     let sandbox = Box::pin(sandbox::Sandbox::probe());
-    App::build(Parts { config, model, sandbox, metrics, secrets }).await.map_err(Failure::failed)
+    let bus = events::bus(&config)?.map(|bus| bus as Arc<dyn EventBus>);
+    App::build(Parts { config, model, sandbox, bus, metrics, secrets }).await.map_err(Failure::failed)
 }
 
 /// Starts sending traces, where a collector is named.

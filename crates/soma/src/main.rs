@@ -6,6 +6,7 @@
 
 mod build;
 mod commands;
+mod events;
 mod gateway;
 mod turns;
 mod web;

@@ -20,6 +20,7 @@ pub mod identity_provider;
 pub mod mail_server;
 pub mod model_server;
 mod server;
+pub mod topics;
 pub mod trace_receiver;
 
 pub use database::TestDatabase;
@@ -28,3 +29,4 @@ pub use engines::engines;
 pub use identity_provider::IdentityProvider;
 pub use mail_server::MailServer;
 pub use model_server::{Answer, ParsedRequest, Script, ScriptedModel};
+pub use topics::Topics;

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::{
     api::Agent,
     bounds, context,
+    events::Told,
     form::Form,
     spans,
     store::{self, ToolCall},
@@ -366,7 +367,7 @@ impl Call {
             tool_call_id: None,
         };
         let (run, charge, cut) = (self.run.id, self.charge, self.context_cut);
-        let model = self.model.clone();
+        let (model, told) = (self.model.clone(), Told::of(&self.run));
         let answered = reply == Reply::Answered;
         let silent = message.content.is_empty() && message.tool_calls.is_empty();
         let completed = attempt
@@ -374,6 +375,7 @@ impl Call {
                 Box::pin(async move {
                     models::settle(tx, charge, cost).await?;
                     journal::add_usage(tx, run, Some(charge.ordinal), usage, cost, cut, Some(&model)).await?;
+                    told.model_call(tx, charge.ordinal, &model, usage, cost);
                     for call in &calls {
                         store::insert_call(tx, call).await?;
                     }
@@ -385,6 +387,7 @@ impl Call {
                         journal::add_message(tx, &message).await?;
                     }
                     if answered {
+                        told.answer(tx, &message, done["cut"] == true);
                         journal::emit(tx, run, "chat.done", &done).await?;
                         journal::finish(tx, run, RunState::Completed, None).await?;
                     }
@@ -451,12 +454,13 @@ impl Call {
 
     /// Settles a call that has no answer to keep.
     async fn settle_at(&self, attempt: &Attempt, usage: Usage, cost: u64) -> Result<(), StepError> {
-        let (run, charge, model) = (self.run.id, self.charge, self.model.clone());
+        let (run, charge, model, told) = (self.run.id, self.charge, self.model.clone(), Told::of(&self.run));
         attempt
             .write(move |tx| {
                 Box::pin(async move {
                     models::settle(tx, charge, cost).await?;
                     let ordinal = Some(charge.ordinal);
+                    told.model_call(tx, charge.ordinal, &model, usage, cost);
                     Ok(journal::add_usage(tx, run, ordinal, usage, cost, false, Some(&model)).await?)
                 })
             })

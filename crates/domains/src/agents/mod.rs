@@ -8,6 +8,7 @@ mod bounds;
 mod call_model;
 mod context;
 mod engine;
+mod events;
 mod finish;
 mod form;
 mod run_tool;

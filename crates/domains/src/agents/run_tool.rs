@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
+    events::Told,
     spans,
     store::{self, ToolCall},
 };
@@ -136,6 +137,30 @@ struct Opening {
     decision: Decision,
 }
 
+/// What is said of a call before it is made: to the stream, to the audit, and outside.
+struct Said {
+    told: Told,
+    call: ToolCall,
+    /// As JSON, where they are any.
+    arguments: Value,
+    frames: Vec<(&'static str, Value)>,
+    entry: audit::Entry,
+    decision: Option<Decision>,
+}
+
+impl Said {
+    async fn write(&self, tx: &Tx) -> Result<(), platform::database::Error> {
+        for (kind, payload) in &self.frames {
+            journal::emit(tx, self.call.run, kind, payload).await?;
+        }
+        // One that a person is asked about begins when they have answered.
+        if let Some(decision) = self.decision.as_ref().filter(|decision| decision.effect != Answer::Ask) {
+            self.told.tool_start(tx, &self.call, &self.arguments, decision);
+        }
+        audit::add(tx, &self.entry).await
+    }
+}
+
 /// The policy's word on this call: the agent's list and the rights of whoever sent the message, as they are now.
 async fn decide(app: &App, run: &Run, call: &ToolCall) -> Result<(Request, Decision), StepError> {
     let agent = agents::get(app.database.read(), run.tenant, run.agent)
@@ -226,8 +251,7 @@ async fn ask(
     attempt: Attempt,
     record: Record,
 ) -> Result<Completed<Option<ApprovalId>>, StepError> {
-    let frames = record.opening_frames();
-    let (run, entry) = (record.run.id, record.entry.clone());
+    let (run, said) = (record.run.id, record.said());
     let expiry_ms = settings::approval_expiry_ms(app, record.run.tenant, record.run.agent).await?;
     let now = unix_ms();
     let new = NewApproval {
@@ -248,10 +272,7 @@ async fn ask(
     let completed = attempt
         .complete(Some(new.id), move |tx| {
             Box::pin(async move {
-                for (kind, payload) in &frames {
-                    journal::emit(tx, run, kind, payload).await?;
-                }
-                audit::add(tx, &entry).await?;
+                said.write(tx).await?;
                 Ok(approvals::request(tx, &new).await?)
             })
         })
@@ -267,8 +288,7 @@ async fn begin(
     record: &mut Record,
     effect: Effect,
 ) -> Result<Begun, StepError> {
-    let frames = record.opening_frames();
-    let (run, entry, call) = (record.run.id, record.entry.clone(), record.call.id);
+    let (run, said, call) = (record.run.id, record.said(), record.call.id);
     let approval = record.approval.as_ref().map(|approval| approval.id);
     faults::point("tool_before_start");
     let begun = attempt
@@ -276,10 +296,7 @@ async fn begin(
             Box::pin(async move {
                 if begun == Begun::Fresh {
                     use_up(tx, approval).await?;
-                    for (kind, payload) in &frames {
-                        journal::emit(tx, run, kind, payload).await?;
-                    }
-                    audit::add(tx, &entry).await?;
+                    said.write(tx).await?;
                     store::start_call(tx, call).await?;
                 }
                 Ok(())
@@ -345,18 +362,15 @@ async fn complete(
         duration_ms,
     };
     // A call that was refused before it began says so to the stream and the audit here.
-    let opening = record.opening.as_ref().map(|_| (record.opening_frames(), record.entry.clone()));
+    let opening = record.opening.as_ref().map(|_| record.said());
     let approval = record.approval.as_ref().map(|approval| approval.id);
     let (run, change) = (record.run.id, outcome.change);
     let completed = attempt
         .complete(None, move |tx| {
             Box::pin(async move {
-                if let Some((frames, entry)) = opening {
+                if let Some(said) = opening {
                     use_up(tx, approval).await?;
-                    for (kind, payload) in &frames {
-                        journal::emit(tx, run, kind, payload).await?;
-                    }
-                    audit::add(tx, &entry).await?;
+                    said.write(tx).await?;
                 }
                 if let Some(change) = change {
                     change(tx).await?;
@@ -406,8 +420,10 @@ impl Ended {
             role: Role::Tool,
             content: self.output,
             tool_calls: Vec::new(),
-            tool_call_id: Some(self.call.model_call_id),
+            tool_call_id: Some(self.call.model_call_id.clone()),
         };
+        let told = Told::of_call(&self.call, self.conversation);
+        told.tool_result(tx, &self.call, self.status, &message.content, self.duration_ms);
         journal::add_message(tx, &message).await?;
         store::finish_call(tx, self.call.id, self.status, self.duration_ms).await?;
         journal::emit(tx, self.call.run, "tool.result", &result).await
@@ -442,12 +458,21 @@ impl Record {
         }
     }
 
+    fn said(&self) -> Said {
+        Said {
+            told: Told::of(&self.run),
+            frames: self.opening_frames(),
+            call: self.call.clone(),
+            arguments: shown(self.arguments()),
+            entry: self.entry.clone(),
+            decision: self.opening.as_ref().map(|opening| opening.decision.clone()),
+        }
+    }
+
     /// What the stream is told before the call. A call that was asked about was shown when it was asked.
     fn opening_frames(&self) -> Vec<(&'static str, Value)> {
         let Some(Opening { request, decision }) = &self.opening else { return Vec::new() };
-        // What is no JSON is shown as the text it is.
-        let arguments: Value =
-            serde_json::from_str(&self.call.arguments).unwrap_or_else(|_| json!(self.call.arguments));
+        let arguments = shown(&self.call.arguments);
         let start = (
             "tool.start",
             json!({ "call_id": self.call.id, "tool": self.call.tool, "arguments": arguments }),
@@ -465,4 +490,9 @@ impl Record {
         );
         if self.approval.is_some() { vec![decision] } else { vec![start, decision] }
     }
+}
+
+/// Arguments as JSON. What is none is shown as the text it is.
+fn shown(arguments: &str) -> Value {
+    serde_json::from_str(arguments).unwrap_or_else(|_| json!(arguments))
 }

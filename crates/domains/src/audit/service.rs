@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use contracts::{
     Caller, TenantId,
+    events::{About, Event, Topic},
     policy::{Decision, Effect, Request, Resource},
 };
 use platform::{
     database::{Error, Tx},
     durable::unix_ms,
     http::{Page, PageRequest},
+    outbox,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     api::AuditEntry,
@@ -22,6 +24,7 @@ use super::{
 use crate::{
     App,
     authority::{self, Denied},
+    events,
 };
 
 /// A row to be.
@@ -126,11 +129,26 @@ async fn place(tx: &Tx, tenant: &str, entries: &[&Entry]) -> Result<(), Error> {
         let records = Record::after_each_other(&head, entries);
         if store::insert(tx, &records).await? {
             records.last().into_iter().for_each(chain::remember);
+            records.iter().for_each(|record| tell(tx, record));
             return Ok(());
         }
         head = store::head(tx, tenant).await?;
     }
     Err(Error::Corrupt("audit_heads does not name the last entry; run `soma audit verify`".into()))
+}
+
+/// Tells outside of an entry, under the entry's own id.
+fn tell(tx: &Tx, record: &Record) {
+    let Ok(tenant) = record.tenant.parse() else { return };
+    outbox::put(tx, || Event {
+        id: record.id.clone(),
+        topic: Topic::AuditEvents,
+        kind: events::AUDIT_ENTRY,
+        tenant,
+        about: About::default(),
+        at: record.at,
+        body: json!({ "entry": serde_json::from_str(&record.canonical()).unwrap_or(Value::Null) }),
+    });
 }
 
 /// Adds a row of its own.

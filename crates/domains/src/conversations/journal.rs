@@ -7,6 +7,7 @@ use std::{fmt, str::FromStr};
 
 use contracts::{
     AgentId, ConversationId, MessageId, RunId, TenantId, UserId,
+    events::{About, Topic},
     model::{ChatMessage, Role, ToolRequest, ToolSpec, Usage},
 };
 use platform::{
@@ -20,7 +21,7 @@ use super::{
     api::Message,
     store::{self, branches},
 };
-use crate::models;
+use crate::{events, models};
 
 /// Messages that a turn looks back on. Older ones would not fit a model's context anyway.
 const TRANSCRIPT_MAX: i64 = 400;
@@ -263,12 +264,24 @@ pub(crate) async fn finish(
     {
         emit(tx, run, "error", &json!({ "code": code, "message": message })).await?;
     }
-    emit(tx, run, DONE, &done_frame(&ended)).await
+    let done = done_frame(&ended);
+    events::tell(
+        tx,
+        Topic::ConversationOutbound,
+        events::RUN_DONE,
+        ended.tenant,
+        About::from(&ended),
+        || {
+            let mut metadata = done.clone();
+            metadata["run_id"] = json!(run);
+            metadata["code"] = json!(problem.map(|(code, _)| code));
+            json!({ "role": Role::System, "message": problem.map(|(_, message)| message), "metadata": metadata })
+        },
+    );
+    emit(tx, run, DONE, &done).await
 }
 
 /// The payload of `run.done`.
 pub(super) fn done_frame(run: &Run) -> Value {
-    #[expect(clippy::cast_precision_loss, reason = "for people: sums are kept as whole millionths")]
-    let cost = run.cost_micros as f64 / 1_000_000.0;
-    json!({ "status": run.state, "usage": run.usage, "cost": cost })
+    json!({ "status": run.state, "usage": run.usage, "cost": models::dollars(run.cost_micros) })
 }

@@ -21,6 +21,7 @@ pub(crate) use dispatch::{fail_lost, signal};
 pub use dispatch::{resume, start_next, sweep};
 pub(crate) use journal::{Brief, DONE, Run, RunEvent, RunState};
 pub use service::asks::{abandon_left as abandon_left_asks, sweep as sweep_asks};
+pub(crate) use service::messages::send_text as send;
 pub(crate) use service::{
     Error,
     asks::{Asked, Question, abandon, ask, events_of, forget},

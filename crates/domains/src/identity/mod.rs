@@ -28,7 +28,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub(crate) use attempts::Addresses;
 pub use authenticate::{Authenticated, is_guarded, require_caller};
-pub(crate) use authenticate::{Sessions, admitted};
+pub(crate) use authenticate::{Sessions, admitted, service_account};
 pub use error::Error;
 pub use keys::{NewKey, create_key_for_email, issue_key};
 pub use links::{NewLink, issue_link_for_email};

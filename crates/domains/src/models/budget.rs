@@ -41,6 +41,13 @@ impl Price {
     }
 }
 
+/// US dollars, for people and programs outside: sums are kept as whole millionths.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "nothing is added up from it")]
+pub(crate) fn dollars(micros: u64) -> f64 {
+    micros as f64 / 1_000_000.0
+}
+
 /// Which budget has no room for a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OverBudget {

@@ -7,7 +7,7 @@ mod openai;
 mod store;
 
 pub use budget::Price;
-pub(crate) use budget::{Charge, OverBudget, open_account, reserve, settle, settle_open};
+pub(crate) use budget::{Charge, OverBudget, dollars, open_account, reserve, settle, settle_open};
 pub use calls::{Calls, sweep};
 pub(crate) use calls::{NewCall, OpenCall};
 pub(crate) use openai::{Endpoint, NoAnswer};

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use contracts::policy::Resource;
-use platform::{http::Problem, telemetry::Metrics};
+use platform::{http::Problem, outbox, telemetry::Metrics};
 use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -57,6 +57,17 @@ async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Readiness>) {
     if let Some(redis) = &app.redis {
         let state = if redis.ready().await.is_ok() { "ok" } else { "does not answer" };
         engines.insert("redis", state.to_owned());
+    }
+    // Told, and not waited for: events are kept in the outbox until it is there again.
+    if let Some(bus) = &app.bus {
+        let state = match bus.ready().await {
+            Ok(()) => "ok".to_owned(),
+            Err(_) => match outbox::waiting(&app.database).await {
+                Ok(waiting) => format!("does not answer; {} events wait", waiting.events),
+                Err(_) => "does not answer".to_owned(),
+            },
+        };
+        engines.insert("kafka", state);
     }
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready, engines }))

@@ -4,6 +4,7 @@
 //! found before anything starts and reported together, by name and never by value.
 
 mod dotenv;
+mod events;
 mod gateway;
 mod oidc;
 mod read;
@@ -18,6 +19,7 @@ use std::{collections::HashMap, net::SocketAddr, path::PathBuf};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
+pub use events::{EventsChoice, Kafka};
 pub use gateway::{ConnectionLimits, Gateway, RateLimits, TlsFiles};
 pub use oidc::{Algorithm, Oidc};
 pub use read::{Fault, Faults};
@@ -162,6 +164,7 @@ pub struct Config {
     pub workflows: Workflows,
     pub policy: PolicyChoice,
     pub redis: RedisChoice,
+    pub events: EventsChoice,
     pub egress: AllowList,
     /// The identity provider that people may sign in at.
     pub oidc: Option<Oidc>,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{database::Location, egress::AllowList, redis, secrets::Keys};
 
-const EMBEDDED: &str = "embedded:";
+pub(super) const EMBEDDED: &str = "embedded:";
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Context of a model on a server whose own is not given.
 const CONTEXT_SERVER: u32 = 32_768;
@@ -55,7 +55,7 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
     let keys = reader.keys();
     let database = reader.database();
     let redis = reader.redis();
-    reader.embedded_only("SA01_KAFKA_BOOTSTRAP_SERVERS", "Kafka");
+    let events = reader.events();
     let workflows = reader.workflows();
     let policy = reader.policy();
     let data_dir = PathBuf::from(reader.text("SA01_DATA_DIR").unwrap_or_default());
@@ -91,6 +91,7 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
             workflows: workflows?,
             policy: policy?,
             redis: redis?,
+            events: events?,
             egress: egress?,
             sign_in: sign_in?,
             oidc,
@@ -178,14 +179,6 @@ impl Reader<'_> {
     fn database(&mut self) -> Option<Location> {
         let dsn = self.text("SA01_DB_DSN")?;
         dsn.parse().map_err(|problem: String| self.fault("SA01_DB_DSN", problem)).ok()
-    }
-
-    fn embedded_only(&mut self, name: &str, engine: &str) {
-        if let Some(value) = self.text(name)
-            && value != EMBEDDED
-        {
-            self.fault(name, format!("{engine} is not in this version: the only value is `{EMBEDDED}`"));
-        }
     }
 
     fn workflows(&mut self) -> Option<Workflows> {

@@ -76,7 +76,11 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Engine,
         "What processes share beside the database, rate limits and wakes: `embedded:`, or `redis://[USER:PASSWORD@]HOST:PORT[/NUMBER]`; `rediss://` for TLS.",
     ),
-    required("SA01_KAFKA_BOOTSTRAP_SERVERS", Kind::Engine, "Events: `embedded:`."),
+    required(
+        "SA01_KAFKA_BOOTSTRAP_SERVERS",
+        Kind::Engine,
+        "Events for the world outside: `embedded:`, which tells nobody, or `host:port` of Kafka's brokers, comma-separated.",
+    ),
     required(
         "SA01_TEMPORAL_HOST",
         Kind::Engine,
@@ -91,6 +95,18 @@ pub const SETTINGS: &[Setting] = &[
         "SA01_MODEL_URL",
         Kind::Engine,
         "The model: `embedded:`, or an OpenAI-compatible base URL that ends before `/chat/completions`.",
+    ),
+    optional(
+        "SA01_KAFKA_TOPIC_PREFIX",
+        Kind::Text,
+        Some(""),
+        "What the names of topics and consumer groups begin with, as in `prod.`.",
+    ),
+    optional(
+        "SA01_KAFKA_INBOUND_ACCOUNTS",
+        Kind::List,
+        Some(""),
+        "Ids of service accounts, comma-separated, as which whoever may write to `conversation.inbound` acts. Without any it is not read.",
     ),
     optional("SA01_MODEL_NAME", Kind::Text, Some("default"), "The model's name, as its server knows it."),
     optional(

@@ -5,8 +5,8 @@ use std::{collections::HashMap, os::unix::fs::PermissionsExt};
 use secrecy::SecretString;
 
 use super::{
-    Config, Environment, Fault, Faults, Fixed, PolicyChoice, RedisChoice, SETTINGS, Source as _, Vault,
-    VaultAuth, WithSecrets, dotenv,
+    Config, Environment, EventsChoice, Fault, Faults, Fixed, Kafka, PolicyChoice, RedisChoice, SETTINGS,
+    Source as _, Vault, VaultAuth, WithSecrets, dotenv,
 };
 
 const FERNET: &str = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=";
@@ -88,11 +88,32 @@ fn critical_02_a_fernet_key_is_required_and_keys_rotate() {
 }
 
 #[test]
-fn engines_of_a_later_version_are_refused_by_name() {
-    let value = "127.0.0.1:9092";
-    let faults = faults(&[("SA01_KAFKA_BOOTSTRAP_SERVERS", value)]);
-    assert_eq!(faults.len(), 1);
-    assert!(faults[0].contains("not in this version") && !faults[0].contains(value), "{faults:?}");
+fn events_go_to_brokers_that_are_named_and_come_for_accounts_that_are() {
+    let events = |settings: &[(&str, &str)]| load(settings).map(|config| config.events);
+    assert_eq!(events(&[]).unwrap(), EventsChoice::Embedded);
+    let (account, other) = (contracts::UserId::new(), contracts::UserId::new());
+    let named = events(&[
+        ("SA01_KAFKA_BOOTSTRAP_SERVERS", "one:9092, two:9092"),
+        ("SA01_KAFKA_TOPIC_PREFIX", "prod."),
+        ("SA01_KAFKA_INBOUND_ACCOUNTS", &format!("{account}, {other}")),
+    ]);
+    let kafka = Kafka {
+        servers: "one:9092, two:9092".into(),
+        prefix: "prod.".into(),
+        inbound_accounts: vec![account, other],
+    };
+    assert_eq!(named.unwrap(), EventsChoice::Kafka(kafka));
+    for wrong in ["", "kafka://one:9092", "one", "one:9092,", "one:port", "user@one:9092", ":9092"] {
+        assert_eq!(faults(&[("SA01_KAFKA_BOOTSTRAP_SERVERS", wrong)]).len(), 1, "{wrong}");
+    }
+    let server = ("SA01_KAFKA_BOOTSTRAP_SERVERS", "one:9092");
+    assert_eq!(faults(&[server, ("SA01_KAFKA_TOPIC_PREFIX", "a b")]).len(), 1);
+    assert_eq!(faults(&[server, ("SA01_KAFKA_INBOUND_ACCOUNTS", "somebody")]).len(), 1);
+    assert_eq!(
+        faults(&[("SA01_KAFKA_INBOUND_ACCOUNTS", &account.to_string())]).len(),
+        1,
+        "nobody brings events"
+    );
 }
 
 #[test]

@@ -23,6 +23,8 @@ use sea_orm::{
     sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
 };
 
+use crate::outbox::Switch;
+
 pub use location::{Location, Postgres};
 pub use migrate::{Migration, MigrationTrait, migrate, pending};
 pub use postgres::MIGRATIONS;
@@ -138,6 +140,7 @@ pub struct Database {
     readers: DatabaseConnection,
     writer: writer::Handle,
     location: Arc<Location>,
+    outbox: Switch,
 }
 
 impl std::fmt::Debug for Database {
@@ -153,7 +156,18 @@ impl Database {
         let writer = connect(location, false).await?;
         let readers = connect(location, true).await?;
         let location = Arc::new(location.clone());
-        Ok(Self { readers, writer: writer::start(writer, Arc::clone(&location)), location })
+        let outbox = Switch::default();
+        let writer = writer::start(writer, Arc::clone(&location), outbox.clone());
+        Ok(Self { readers, writer, location, outbox })
+    }
+
+    /// From here on changes keep the events that they put: somebody carries them on.
+    pub fn keep_events(&self) {
+        self.outbox.turn_on();
+    }
+
+    pub(crate) fn outbox(&self) -> &Switch {
+        &self.outbox
     }
 
     #[must_use]

@@ -35,6 +35,7 @@ const FORGET_MARKS: &str = "DELETE FROM writer_marks WHERE marked_at < now() - i
 pub(super) const WRITER: i64 = 0x73_6f_6d_61_01;
 pub(super) const MIGRATION: i64 = 0x73_6f_6d_61_02;
 pub(crate) const WORKFLOWS: i64 = 0x73_6f_6d_61_03;
+pub(crate) const RELAY: i64 = 0x73_6f_6d_61_04;
 
 /// Connections for `read_only` work, or one for changes.
 pub(super) async fn connect(at: &Postgres, read_only: bool) -> Result<DatabaseConnection, DbErr> {

@@ -13,6 +13,7 @@ use super::{
     Error, Location, Tx,
     postgres::{Marks, Turn},
 };
+use crate::outbox::{self, Switch};
 
 /// Changes that may wait. A sender past this waits in turn, which slows whoever makes too many.
 const QUEUE_MAX: usize = 1024;
@@ -96,9 +97,10 @@ impl Handle {
     }
 }
 
-pub(super) fn start(connection: DatabaseConnection, location: Arc<Location>) -> Handle {
+pub(super) fn start(connection: DatabaseConnection, location: Arc<Location>, outbox: Switch) -> Handle {
     let (queue, mut waiting) = mpsc::channel::<Box<dyn Job>>(QUEUE_MAX);
-    let mut writer = Writer { location, connection: Some(connection), looked: false, marks: Marks::new() };
+    let mut writer =
+        Writer { location, connection: Some(connection), looked: false, marks: Marks::new(), outbox };
     tokio::spawn(async move {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
@@ -118,6 +120,7 @@ struct Writer {
     /// Whether the connection was asked for marks.
     looked: bool,
     marks: Marks,
+    outbox: Switch,
 }
 
 /// A transaction that nothing was changed in yet.
@@ -133,19 +136,25 @@ impl Writer {
     /// the driver doesn't notice: it would take later changes into a transaction that nobody ever commits.
     async fn commit(&mut self, batch: &mut Vec<Box<dyn Job>>) -> Result<(), Error> {
         let Begun { connection, tx, turn } = self.begin().await.map_err(stopped)?;
-        let Err(error) = run(tx, batch, turn.is_none()).await else {
-            self.connection = Some(connection);
-            return Ok(());
+        let error = match run(tx, batch, turn.is_none(), &self.outbox).await {
+            Ok(events) => {
+                self.connection = Some(connection);
+                if events {
+                    self.outbox.tell();
+                }
+                return Ok(());
+            }
+            Err(error) => error,
         };
         close(connection).await;
         if let (Location::Postgres(at), Some(turn)) = (&*self.location, turn) {
             return match self.marks.was_committed(at, &turn).await {
                 Ok(true) => Ok(()),
-                Ok(false) => Err(stopped(error.into())),
+                Ok(false) => Err(stopped(error)),
                 Err(doubt) => Err(Error::Unknown(doubt.to_string())),
             };
         }
-        Err(stopped(error.into()))
+        Err(stopped(error))
     }
 
     /// A server that was started again has closed the connection: with nothing changed yet, another one is as good.
@@ -209,23 +218,36 @@ async fn close(connection: DatabaseConnection) {
     drop(tokio::time::timeout(CLOSE_WAIT, connection.close()).await);
 }
 
+/// Runs the changes, stores the events that they put, and commits; answers whether there were events.
+///
 /// `bare` says that a change alone needs no savepoint. PostgreSQL takes a commit after an error for a rollback and says
 /// nothing, where a savepoint can't be released: a change that overlooks an error must not pass for stored.
-async fn run(tx: Tx, batch: &mut Vec<Box<dyn Job>>, bare: bool) -> Result<(), DbErr> {
+async fn run(tx: Tx, batch: &mut Vec<Box<dyn Job>>, bare: bool, outbox: &Switch) -> Result<bool, Error> {
+    let mut events = Vec::new();
     if bare && let [only] = batch.as_mut_slice() {
-        let kept = only.run(&tx).await;
-        answer_early(batch).await;
-        return if kept { tx.commit().await } else { tx.rollback().await };
-    }
-    for job in batch.iter_mut() {
-        tx.execute_unprepared(SAVEPOINT).await?;
-        if !job.run(&tx).await {
-            tx.execute_unprepared(UNDO).await?;
+        let (kept, put) = outbox.gather(only.run(&tx)).await;
+        if !kept {
+            answer_early(batch).await;
+            tx.rollback().await?;
+            return Ok(false);
         }
-        tx.execute_unprepared(KEEP).await?;
+        events = put;
+    } else {
+        for job in batch.iter_mut() {
+            tx.execute_unprepared(SAVEPOINT).await?;
+            let (kept, put) = outbox.gather(job.run(&tx)).await;
+            if kept {
+                events.extend(put);
+            } else {
+                tx.execute_unprepared(UNDO).await?;
+            }
+            tx.execute_unprepared(KEEP).await?;
+        }
     }
+    outbox::store::insert(&tx, &events).await?;
     answer_early(batch).await;
-    tx.commit().await
+    tx.commit().await?;
+    Ok(!events.is_empty())
 }
 
 /// A broken promise for tests: whoever waits is answered before the commit, and long enough for a kill to fall between.

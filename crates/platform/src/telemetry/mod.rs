@@ -8,7 +8,7 @@ use std::io::IsTerminal;
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-pub use traces::{Kind, Span, Traces, Value, enabled as traces_enabled};
+pub use traces::{Kind, Span, Traces, Value, enabled as traces_enabled, traceparent};
 
 /// Starts logging. `filter` is as in `info,platform=debug`. A second call changes nothing.
 pub fn start_logs(filter: &str) {

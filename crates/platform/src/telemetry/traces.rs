@@ -176,6 +176,13 @@ fn trace_of(run: RunId) -> u128 {
     u128::from_str_radix(&run.to_string().replace('-', ""), 16).unwrap_or_default()
 }
 
+/// How a run's trace is named to others (W3C Trace Context); nothing where no trace is made.
+#[must_use]
+pub fn traceparent(run: RunId) -> Option<String> {
+    let trace = trace_of(run);
+    enabled().then(|| format!("00-{trace:032x}-{:016x}-01", span_of(trace)))
+}
+
 /// The random half of the run's id.
 fn span_of(trace: u128) -> u64 {
     #[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]

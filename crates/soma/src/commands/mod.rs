@@ -9,6 +9,7 @@ mod completions;
 mod demo;
 mod describe;
 mod dev;
+mod dlq;
 mod keygen;
 mod migrate;
 mod policy;
@@ -53,7 +54,7 @@ impl From<Faults> for Failure {
 pub enum Command {
     /// Serve the API, and run turns unless a Temporal server does.
     Serve(serve::Arguments),
-    /// Run the turns that a Temporal server hands out.
+    /// Run the turns that a Temporal server hands out, and carry events to and from Kafka.
     Worker(worker::Arguments),
     /// Talk to an agent.
     Chat(chat::Arguments),
@@ -75,6 +76,9 @@ pub enum Command {
     /// The audit: whether it is as it was written.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Events that could not be delivered or handled: look at them, send them again.
+    #[command(subcommand)]
+    Dlq(dlq::Dlq),
     /// Print new keys, as dotenv lines or as JSON.
     Keygen(keygen::Arguments),
     /// Say for each of the common faults of such an install whether this one is free of it.
@@ -107,6 +111,7 @@ pub async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Tenant(tenant) => tenant::run(tenant).await,
         Command::Approvals(arguments) => approvals::run(arguments).await,
         Command::Audit(audit) => audit::run(audit).await,
+        Command::Dlq(dlq) => dlq::run(dlq).await,
         Command::Keygen(arguments) => Ok(keygen::run(&arguments)),
         Command::Check(arguments) => check::run(&arguments).await,
         Command::Completions(arguments) => Ok(completions::run(&arguments)),

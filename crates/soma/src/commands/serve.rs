@@ -5,7 +5,7 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 use domains::{DOMAINS, approvals, conversations, models};
 use platform::{
     config::WorkflowChoice,
-    durable::Lease,
+    lease::{Duty, Lease},
     telemetry::{self, Metrics},
     vault::Standing,
 };
@@ -13,6 +13,7 @@ use platform::{
 use super::{Failure, settings, stop_on_signal, watch};
 use crate::{
     build,
+    events::Carriers,
     gateway::{self, Gateway, Tls},
     turns::Turns,
 };
@@ -37,7 +38,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let lease = match config.workflows.choice {
         WorkflowChoice::Embedded => {
             domains::prepare_database(&config).map_err(Failure::failed)?;
-            Some(Lease::acquire(&config.database).await.map_err(Failure::failed)?)
+            Some(Lease::acquire(&config.database, Duty::Workflows).await.map_err(Failure::failed)?)
         }
         WorkflowChoice::Temporal(_) => None,
     };
@@ -51,6 +52,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let router = gateway::router(Arc::clone(&app), DOMAINS)?;
     let gateway = Gateway::new(router, app.config.gateway.clone(), tls.clone(), stop.clone());
     let turns = Turns::attach(&app);
+    // With a Temporal server workers do this.
+    let carriers = match turns {
+        Turns::Embedded(_) => Carriers::start(&app, &stop)?,
+        Turns::Temporal => Carriers::default(),
+    };
     conversations::resume(&app).await.map_err(Failure::failed)?;
     conversations::abandon_left_asks(&app).await;
     let sweep = tokio::spawn(conversations::sweep(Arc::clone(&app), stop.clone()));
@@ -75,6 +81,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     drop(calls_sweep.await);
     drop(asks_sweep.await);
     drop(approvals.await);
+    carriers.end().await;
     let lease = match lease {
         Some(holding) => holding.await.map_err(Failure::failed)?.transpose(),
         None => None,

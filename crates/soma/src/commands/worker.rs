@@ -1,4 +1,4 @@
-//! `soma worker`: runs the turns that a Temporal server hands out.
+//! `soma worker`: runs the turns that a Temporal server hands out, and carries events.
 
 use std::{net::SocketAddr, num::NonZeroUsize, process::ExitCode, sync::Arc, time::Duration};
 
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Failure, settings, stop_on_signal, watch};
 use crate::{
     build,
+    events::{Carriers, kafka_config},
     gateway::{self, Gateway},
     turns::{Turn, Turns, temporal_config},
 };
@@ -33,14 +34,16 @@ pub struct Arguments {
     listen: Option<SocketAddr>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// Every queue.
+    /// Turns and events.
     All,
+    /// Events: carries them to Kafka, and takes messages from there.
+    Events,
 }
 
 pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let Kind::All = arguments.kind;
+    let kind = arguments.kind;
     let (config, session) = settings().await?;
     telemetry::start_logs(&config.log);
     let Some(temporal) = temporal_config(&config) else {
@@ -48,6 +51,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
                        a worker needs the host:port of a Temporal server";
         return Err(Failure::Configuration(problem.into()));
     };
+    if kind == Kind::Events && kafka_config(&config).is_none() {
+        let problem = "SA01_KAFKA_BOOTSTRAP_SERVERS: events are embedded, so there are none to work on";
+        return Err(Failure::Configuration(problem.into()));
+    }
     let concurrency = arguments.concurrency.map_or(config.workflows.concurrency, NonZeroUsize::get);
     let traces = build::traces(&config)?;
     let metrics = arguments.listen.map(|_| Metrics::start().map_err(Failure::failed)).transpose()?;
@@ -60,10 +67,18 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     stop_on_signal(&stop)?;
     let secrets = watch(session, standing, &stop);
     let sweep = tokio::spawn(conversations::sweep(Arc::clone(&app), stop.clone()));
-    tracing::info!(address = temporal.address, queue = temporal.task_queue, concurrency, "working");
-    println!("working on queue {}", temporal.task_queue);
-    let worked =
-        temporal::run_worker::<Turn>(temporal, Arc::clone(&app), app.ledger.clone(), stop, concurrency).await;
+    let carriers = Carriers::start(&app, &stop)?;
+    let worked = if kind == Kind::All {
+        tracing::info!(address = temporal.address, queue = temporal.task_queue, concurrency, "working");
+        println!("working on queue {}", temporal.task_queue);
+        let (app, ledger) = (Arc::clone(&app), app.ledger.clone());
+        temporal::run_worker::<Turn>(temporal, app, ledger, stop, concurrency).await
+    } else {
+        println!("working on events");
+        stop.cancelled().await;
+        Ok(())
+    };
+    carriers.end().await;
     drop(sweep.await);
     app.model.shut_down();
     if let Some(traces) = traces {

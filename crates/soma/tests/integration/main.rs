@@ -29,6 +29,7 @@ mod grants;
 mod idempotency;
 mod interrupting;
 mod misbehaving_models;
+mod on_kafka;
 mod on_keycloak;
 mod on_opa;
 mod on_openbao;

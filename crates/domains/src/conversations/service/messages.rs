@@ -107,6 +107,18 @@ pub(in super::super) async fn send(
     submit(app, caller, conversation, permit, new, guard).await
 }
 
+/// The same, for who has only a text.
+pub(crate) async fn send_text(
+    app: &App,
+    caller: &Caller,
+    id: ConversationId,
+    content: String,
+    interrupt: bool,
+    guard: Guard,
+) -> Result<Accepted, Error> {
+    send(app, caller, id, SendMessage { content, interrupt, parent_run_id: None }, guard).await
+}
+
 /// Sends a run's message once more, after the same parent.
 pub(in super::super) async fn regenerate(
     app: &App,

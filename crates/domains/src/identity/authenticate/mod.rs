@@ -24,7 +24,8 @@ pub(super) use cookie::{clear as clear_cookie, session as session_cookie, values
 
 use super::{
     impersonation, keys, oidc, sessions,
-    store::{keys as key_rows, sessions as session_rows},
+    store::{keys as key_rows, sessions as session_rows, users as user_rows},
+    users,
 };
 use crate::{
     App,
@@ -212,6 +213,23 @@ async fn by_key(app: &App, hash: String) -> Result<Proven, Problem> {
     app.sessions.put(lookup, hash, proven.clone());
     keys::note_use(app, found.id, found.user, found.last_used_at, now);
     Ok(proven)
+}
+
+/// A service account of this tenant, for whom an event speaks.
+pub(crate) async fn service_account(
+    app: &App,
+    tenant: TenantId,
+    user: UserId,
+) -> Result<Option<Proven>, StoreError> {
+    let member = user_rows::member(app.database.read(), tenant, user).await?;
+    if member.is_none_or(|member| member.kind != users::Kind::Service) {
+        return Ok(None);
+    }
+    let caller = Caller {
+        credential: Credential::Event,
+        ..of_session(app, SessionId::new(), user, tenant, None).await?
+    };
+    Ok(Some(Proven { caller, factor: Factor::Shown }))
 }
 
 /// The caller of this request. Without the middleware in front there is none, and the answer is 401.

@@ -81,7 +81,7 @@ pub(super) async fn of(app: &App, caller: &Caller) -> Result<Me, Error> {
         credential: match caller.credential {
             Credential::ApiKey(_) => "api_key",
             Credential::AccessToken => "access_token",
-            Credential::Session(_) | Credential::Run(_) => "session",
+            Credential::Session(_) | Credential::Run(_) | Credential::Event => "session",
         },
         impersonator,
         totp: user.totp,

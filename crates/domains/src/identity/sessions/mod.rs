@@ -65,7 +65,9 @@ pub struct SessionInfo {
 pub(super) fn of(caller: &Caller) -> Result<SessionId, Error> {
     match caller.credential {
         Credential::Session(id) => Ok(id),
-        Credential::ApiKey(_) | Credential::AccessToken | Credential::Run(_) => Err(Error::SessionRequired),
+        Credential::ApiKey(_) | Credential::AccessToken | Credential::Run(_) | Credential::Event => {
+            Err(Error::SessionRequired)
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The lease of embedded workflows: one process at a time runs the turns of one database.
+//! A lease of a duty that one process at a time has for one database: to run its turns, or to carry its events.
 //!
 //! Beside a file of SQLite's it is the operating system's lock on another file, on a server it is a lock of the
 //! database's: free the moment its holder is gone, SIGKILL included, and nothing has to expire.
@@ -20,12 +20,46 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_WAIT: Duration = Duration::from_secs(5);
 
+/// What one process at a time does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    /// Runs embedded workflows.
+    Workflows,
+    /// Carries events from the outbox to the bus.
+    Relay,
+}
+
+impl Duty {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Workflows => "runs the workflows",
+            Self::Relay => "carries the events",
+        }
+    }
+
+    /// What the name of the file beside the database ends with.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Workflows => ".lock",
+            Self::Relay => ".relay.lock",
+        }
+    }
+
+    /// The number of the server's lock.
+    fn number(self) -> i64 {
+        match self {
+            Self::Workflows => postgres::WORKFLOWS,
+            Self::Relay => postgres::RELAY,
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
     #[error(
-        "another process runs the workflows of {0}: stop it, or give this one a database of its own (SA01_DB_DSN)"
+        "another process {} of {database}: stop it, or give this one a database of its own (SA01_DB_DSN)", duty.as_str()
     )]
-    Held(String),
+    Held { duty: Duty, database: String },
     #[error("the lock beside the database can't be taken: {0}")]
     Io(#[from] io::Error),
     #[error("the lock of the database can't be taken: {0}")]
@@ -36,7 +70,10 @@ pub enum LeaseError {
 
 /// Held until dropped.
 #[derive(Debug)]
-pub struct Lease(Lock);
+pub struct Lease {
+    duty: Duty,
+    lock: Lock,
+}
 
 #[derive(Debug)]
 enum Lock {
@@ -47,20 +84,24 @@ enum Lock {
 impl Lease {
     /// Waits a moment for a holder that is just ending: a process that it was about to start may have the file open for
     /// some milliseconds longer than itself.
-    pub async fn acquire(database: &Location) -> Result<Self, LeaseError> {
+    pub async fn acquire(database: &Location, duty: Duty) -> Result<Self, LeaseError> {
         let started = Instant::now();
         loop {
-            let acquired = match database {
-                Location::Sqlite(path) => on_file(path),
-                Location::Postgres(at) => on_server(at, database).await,
-            };
-            match acquired {
-                Err(LeaseError::Held(_)) if started.elapsed() < WAIT_MAX => {
-                    tokio::time::sleep(LOOK_AGAIN).await;
-                }
-                acquired => return acquired,
+            match Self::try_acquire(database, duty).await? {
+                Some(lease) => return Ok(lease),
+                None if started.elapsed() < WAIT_MAX => tokio::time::sleep(LOOK_AGAIN).await,
+                None => return Err(LeaseError::Held { duty, database: database.to_string() }),
             }
         }
+    }
+
+    /// `None` while another process holds it.
+    pub async fn try_acquire(database: &Location, duty: Duty) -> Result<Option<Self>, LeaseError> {
+        let lock = match database {
+            Location::Sqlite(path) => on_file(path, duty)?,
+            Location::Postgres(at) => on_server(at, duty).await?,
+        };
+        Ok(lock.map(|lock| Self { duty, lock }))
     }
 
     /// Watches over the lease until `stop`, and gives it back, to be dropped when what it is for has ended; nothing if the
@@ -72,13 +113,14 @@ impl Lease {
         stop: CancellationToken,
     ) -> Result<Option<Self>, LeaseError> {
         while stop.run_until_cancelled(tokio::time::sleep(PROBE_EVERY)).await.is_some() {
-            let Lock::Server(lock) = &mut self.0 else { continue };
+            let Lock::Server(lock) = &mut self.lock else { continue };
             if matches!(tokio::time::timeout(PROBE_WAIT, lock.is_held()).await, Ok(Ok(()))) {
                 continue;
             }
             // If its connection lasts all the same, it is this process that would find the lock held.
+            let duty = self.duty;
             drop(self);
-            match Self::acquire_again(&database, &stop).await? {
+            match Self::acquire_again(&database, duty, &stop).await? {
                 Some(again) => self = again,
                 None => return Ok(None),
             }
@@ -88,23 +130,22 @@ impl Lease {
 
     async fn acquire_again(
         database: &Location,
+        duty: Duty,
         stop: &CancellationToken,
     ) -> Result<Option<Self>, LeaseError> {
         loop {
-            match Self::acquire(database).await {
+            match Self::acquire(database, duty).await {
                 Ok(again) => {
-                    tracing::warn!("the database was away; its lock on workflows is held again");
+                    tracing::warn!(?duty, "the database was away; its lock is held again");
                     return Ok(Some(again));
                 }
-                Err(held @ LeaseError::Held(_)) => {
-                    tracing::error!(
-                        "another process runs the workflows of this database now: this one stops"
-                    );
+                Err(held @ LeaseError::Held { .. }) => {
+                    tracing::error!(?duty, "{held}");
                     stop.cancel();
                     return Err(held);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the database is away, and its lock on workflows with it")
+                    tracing::warn!(%error, ?duty, "the database is away, and its lock with it")
                 }
             }
             if stop.run_until_cancelled(tokio::time::sleep(PROBE_EVERY)).await.is_none() {
@@ -114,19 +155,18 @@ impl Lease {
     }
 }
 
-fn on_file(database: &Path) -> Result<Lease, LeaseError> {
+fn on_file(database: &Path, duty: Duty) -> Result<Option<Lock>, LeaseError> {
     let mut name = database.as_os_str().to_owned();
-    name.push(".lock");
+    name.push(duty.suffix());
     let file = File::options().create(true).truncate(false).write(true).open(&name)?;
     match file.try_lock() {
-        Ok(()) => Ok(Lease(Lock::File { _file: file })),
-        Err(std::fs::TryLockError::WouldBlock) => Err(LeaseError::Held(database.display().to_string())),
+        Ok(()) => Ok(Some(Lock::File { _file: file })),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
         Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
     }
 }
 
-async fn on_server(at: &Postgres, name: &Location) -> Result<Lease, LeaseError> {
-    let taken = tokio::time::timeout(PROBE_WAIT, postgres::Lock::take(at, postgres::WORKFLOWS)).await;
-    let lock = taken.map_err(|_| LeaseError::Silent)??;
-    lock.map(|lock| Lease(Lock::Server(lock))).ok_or_else(|| LeaseError::Held(name.to_string()))
+async fn on_server(at: &Postgres, duty: Duty) -> Result<Option<Lock>, LeaseError> {
+    let taken = tokio::time::timeout(PROBE_WAIT, postgres::Lock::take(at, duty.number())).await;
+    Ok(taken.map_err(|_| LeaseError::Silent)??.map(Lock::Server))
 }

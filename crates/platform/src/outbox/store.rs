@@ -1,0 +1,197 @@
+//! The SQL of the outbox.
+
+use std::sync::LazyLock;
+
+use contracts::events::{Event, Letter, Topic};
+
+use super::headers;
+use crate::{
+    database::{Error, Migration, Param as _, Row, Sql, Text, Tx},
+    params,
+};
+
+pub const MIGRATIONS: &[Migration] = &[Migration {
+    name: "platform_0003_outbox",
+    postgres: Some(&[
+        // Given out under the lock that all changes take, so that the order of the numbers is that of the commits.
+        "CREATE TABLE outbox (
+            id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            event_id TEXT NOT NULL,
+            topic TEXT NOT NULL,
+            event_key TEXT NOT NULL,
+            headers TEXT NOT NULL,
+            payload TEXT NOT NULL,
+            state TEXT NOT NULL DEFAULT 'pending',
+            attempts BIGINT NOT NULL DEFAULT 0,
+            due_at BIGINT NOT NULL DEFAULT 0,
+            error TEXT,
+            created_at BIGINT NOT NULL
+        )",
+        INDEX,
+    ]),
+    statements: &[
+        "CREATE TABLE outbox (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            event_id TEXT NOT NULL,
+            topic TEXT NOT NULL,
+            event_key TEXT NOT NULL,
+            headers TEXT NOT NULL,
+            payload TEXT NOT NULL,
+            state TEXT NOT NULL DEFAULT 'pending',
+            attempts BIGINT NOT NULL DEFAULT 0,
+            due_at BIGINT NOT NULL DEFAULT 0,
+            error TEXT,
+            created_at BIGINT NOT NULL
+        )",
+        INDEX,
+    ],
+}];
+
+const INDEX: &str = "CREATE INDEX outbox_state ON outbox (state, id)";
+
+/// Rows in one statement. As many are taken as fit, the largest number first.
+const TOGETHER: [usize; 3] = [16, 4, 1];
+const COLUMNS: usize = 6;
+
+static INSERT: LazyLock<[String; 3]> = LazyLock::new(|| TOGETHER.map(insert_sql));
+
+fn insert_sql(rows: usize) -> String {
+    let row = |row: usize| {
+        let places: Vec<String> =
+            (1..=COLUMNS).map(|column| format!("${}", row * COLUMNS + column)).collect();
+        format!("({})", places.join(", "))
+    };
+    let rows: Vec<String> = (0..rows).map(row).collect();
+    format!(
+        "INSERT INTO outbox (event_id, topic, event_key, headers, payload, created_at) VALUES {}",
+        rows.join(", ")
+    )
+}
+
+/// Adds events in their order.
+pub(crate) async fn insert(tx: &Tx, events: &[Event]) -> Result<(), Error> {
+    let mut rest = events;
+    while !rest.is_empty() {
+        let size = TOGETHER.iter().position(|size| *size <= rest.len()).unwrap_or(TOGETHER.len() - 1);
+        let (now, later) = rest.split_at(TOGETHER[size]);
+        let mut values = Vec::with_capacity(now.len() * COLUMNS);
+        for event in now {
+            values.extend([
+                event.id.as_str().param(),
+                event.topic.as_str().param(),
+                event.key().param(),
+                serde_json::to_string(&headers(event)).unwrap_or_default().param(),
+                event.payload().param(),
+                event.at.param(),
+            ]);
+        }
+        tx.run(&INSERT[size], values).await?;
+        rest = later;
+    }
+    Ok(())
+}
+
+/// An event that waits, or waits no more.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    pub id: i64,
+    pub event_id: String,
+    pub letter: Letter,
+    pub attempts: i64,
+    pub due_at: i64,
+    pub error: Option<String>,
+    pub created_at: i64,
+}
+
+macro_rules! kept {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, event_id, topic, event_key, headers, payload, attempts, due_at, error, created_at FROM outbox ",
+            $rest
+        )
+    };
+}
+
+fn kept(row: &Row) -> Result<Kept, Error> {
+    let topic = row.text("topic")?;
+    let topic = Topic::named(&topic).ok_or_else(|| Error::Corrupt(format!("outbox.topic: {topic}")))?;
+    Ok(Kept {
+        id: row.int("id")?,
+        event_id: row.text("event_id")?,
+        letter: Letter {
+            topic,
+            key: row.text("event_key")?,
+            headers: row.json("headers")?,
+            payload: row.text("payload")?,
+        },
+        attempts: row.int("attempts")?,
+        due_at: row.int("due_at")?,
+        error: row.text_opt("error")?,
+        created_at: row.int("created_at")?,
+    })
+}
+
+/// The oldest events that wait, in the order of their commits.
+pub(super) async fn pending(connection: &impl Sql, limit: i64) -> Result<Vec<Kept>, Error> {
+    let sql = kept!("WHERE state = 'pending' ORDER BY id LIMIT $1");
+    connection.all(sql, params![limit]).await?.iter().map(kept).collect()
+}
+
+const AMONG: Text = Text {
+    sqlite: "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each($1))",
+    postgres: "DELETE FROM outbox WHERE id IN (SELECT CAST(value AS BIGINT) FROM jsonb_array_elements_text($1::jsonb))",
+};
+
+/// Takes events away that the bus has.
+pub(super) async fn remove(tx: &Tx, ids: &[i64]) -> Result<(), Error> {
+    let ids = serde_json::to_string(ids).unwrap_or_default();
+    tx.run(AMONG.of(tx), params![ids]).await?;
+    Ok(())
+}
+
+/// Notes that the bus refused an event: it is tried again at `due_at`, or never, when it is dead.
+pub(super) async fn refused(
+    tx: &Tx,
+    id: i64,
+    attempts: i64,
+    due_at: Option<i64>,
+    error: &str,
+) -> Result<(), Error> {
+    let state = if due_at.is_some() { "pending" } else { "dead" };
+    tx.run(
+        "UPDATE outbox SET state = $2, attempts = $3, due_at = $4, error = $5 WHERE id = $1",
+        params![id, state, attempts, due_at.unwrap_or(0), error],
+    )
+    .await?;
+    Ok(())
+}
+
+/// How many wait, but no more than `limit` are counted, and when the oldest of them was put.
+pub(super) async fn count_pending(connection: &impl Sql, limit: i64) -> Result<(i64, Option<i64>), Error> {
+    let row = connection
+        .one(
+            "SELECT COUNT(*) AS events, MIN(created_at) AS oldest FROM (
+                 SELECT created_at FROM outbox WHERE state = 'pending' ORDER BY id LIMIT $1) AS first_ones",
+            params![limit],
+        )
+        .await?;
+    row.map_or(Ok((0, None)), |row| Ok((row.int("events")?, row.int_opt("oldest")?)))
+}
+
+/// Dead events after one, in their order.
+pub(super) async fn dead(connection: &impl Sql, after: i64, limit: i64) -> Result<Vec<Kept>, Error> {
+    let sql = kept!("WHERE state = 'dead' AND id > $1 ORDER BY id LIMIT $2");
+    connection.all(sql, params![after, limit]).await?.iter().map(kept).collect()
+}
+
+pub(super) async fn find_dead(connection: &impl Sql, id: i64) -> Result<Option<Kept>, Error> {
+    let sql = kept!("WHERE state = 'dead' AND id = $1");
+    connection.one(sql, params![id]).await?.as_ref().map(kept).transpose()
+}
+
+/// Makes a dead event one that waits again, at its old place.
+pub(super) async fn revive(tx: &Tx, id: i64) -> Result<bool, Error> {
+    let sql = "UPDATE outbox SET state = 'pending', attempts = 0, due_at = 0, error = NULL
+               WHERE state = 'dead' AND id = $1";
+    Ok(tx.run(sql, params![id]).await? > 0)
+}

@@ -1,0 +1,118 @@
+//! Topics of a Kafka cluster, as somebody outside reads and writes them.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientConfig, Message as _, Offset, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer as _},
+    message::Headers as _,
+    producer::{BaseProducer, BaseRecord, Producer as _},
+};
+use serde_json::Value;
+
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(100);
+/// Longest time for reading what is there.
+const READ_WAIT: Duration = Duration::from_secs(30);
+
+/// A cluster, and what the names of an install's topics begin with.
+#[derive(Debug, Clone)]
+pub struct Topics {
+    servers: String,
+    prefix: String,
+}
+
+/// What somebody finds in a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub partition: i32,
+    pub offset: i64,
+    pub key: String,
+    pub headers: HashMap<String, String>,
+    pub payload: Vec<u8>,
+}
+
+impl Found {
+    /// # Panics
+    /// When its payload is no JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.payload).expect("an event is JSON")
+    }
+}
+
+impl Topics {
+    pub fn new(servers: impl Into<String>, prefix: impl Into<String>) -> Self {
+        Self { servers: servers.into(), prefix: prefix.into() }
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.servers).set_log_level(RDKafkaLogLevel::Emerg);
+        config
+    }
+
+    /// All that is in a topic, by partition and place; nothing where there is no such topic. Blocks.
+    ///
+    /// # Panics
+    /// When the cluster does not answer.
+    #[must_use]
+    pub fn read(&self, topic: &str) -> Vec<Found> {
+        let name = format!("{}{topic}", self.prefix);
+        let mut config = self.client();
+        config
+            .set("group.id", "nobody")
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", "read_committed");
+        let consumer: BaseConsumer = config.create().expect("a consumer");
+        let metadata = consumer.fetch_metadata(Some(&name), ANSWER_WAIT).expect("the cluster answers");
+        let found = metadata.topics().iter().find(|found| found.name() == name && found.error().is_none());
+        let mut wanted = TopicPartitionList::new();
+        let mut ends = HashMap::new();
+        for partition in found.into_iter().flat_map(|found| found.partitions()) {
+            let marks = consumer.fetch_watermarks(&name, partition.id(), ANSWER_WAIT);
+            let (low, high) = marks.expect("the cluster answers");
+            if low < high {
+                wanted.add_partition_offset(&name, partition.id(), Offset::Beginning).expect("a place");
+                ends.insert(partition.id(), high);
+            }
+        }
+        consumer.assign(&wanted).expect("an assignment");
+        let (mut all, began) = (Vec::new(), Instant::now());
+        while !ends.is_empty() {
+            assert!(began.elapsed() < READ_WAIT, "{name} is not read to its end within {READ_WAIT:?}");
+            let Some(Ok(message)) = consumer.poll(POLL) else { continue };
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let headers = message.headers().map(|headers| {
+                headers.iter().map(|one| (one.key.to_owned(), text(one.value.unwrap_or_default()))).collect()
+            });
+            if message.offset() + 1 >= ends.get(&message.partition()).copied().unwrap_or(0) {
+                ends.remove(&message.partition());
+            }
+            all.push(Found {
+                partition: message.partition(),
+                offset: message.offset(),
+                key: text(message.key().unwrap_or_default()),
+                headers: headers.unwrap_or_default(),
+                payload: message.payload().unwrap_or_default().to_vec(),
+            });
+        }
+        all.sort_by_key(|found| (found.partition, found.offset));
+        all
+    }
+
+    /// Puts something into a topic. Blocks until the cluster has it.
+    ///
+    /// # Panics
+    /// When the cluster does not take it.
+    pub fn write(&self, topic: &str, key: &str, payload: &[u8]) {
+        let name = format!("{}{topic}", self.prefix);
+        let producer: BaseProducer = self.client().create().expect("a producer");
+        producer.send(BaseRecord::to(&name).key(key).payload(payload)).expect("a place in the queue");
+        producer.flush(ANSWER_WAIT).expect("the cluster takes it");
+    }
+}
