@@ -64,7 +64,7 @@ impl Bus {
         Arc::clone(&self.producer.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A producer that has lost a letter's place can send no more.
+    /// A producer that has failed for good can send no more.
     fn replace(&self) -> Result<(), Error> {
         let new = Arc::new(producer(&self.kafka)?);
         let old = std::mem::replace(&mut *self.producer.lock().unwrap_or_else(PoisonError::into_inner), new);
@@ -140,8 +140,6 @@ fn producer(kafka: &Kafka) -> Result<Producer, Error> {
     let mut config = crate::client(kafka);
     config
         .set("enable.idempotence", "true")
-        // A letter that is lost ends the producer rather than let those behind it pass.
-        .set("enable.gapless.guarantee", "true")
         .set("acks", "all")
         .set("message.timeout.ms", LETTER_WAIT_MS)
         .set("message.max.bytes", names::LETTER_BYTES_MAX)

@@ -37,7 +37,8 @@ pub async fn consume(
     while !stop.is_cancelled() {
         let consumer = consumer(bus.kafka(), &group)?;
         consumer.subscribe(&[&names::of(bus.kafka(), topic)])?;
-        let mut here = Consuming { bus: &bus, topic, handler, consumer: &consumer, tries: HashMap::new() };
+        let mut here =
+            Consuming { bus: &bus, topic, handler, consumer: &consumer, tries: HashMap::new(), waits: false };
         if let Err(error) = here.until(&stop, &mut said).await {
             tracing::warn!(%topic, %error, "events are not consumed; trying again");
             stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
@@ -71,6 +72,8 @@ struct Consuming<'a> {
     consumer: &'a StreamConsumer<Quiet>,
     /// How often the event at a place was handled in vain, by partition.
     tries: HashMap<i32, (i64, u32)>,
+    /// Whether it was said that something is away.
+    waits: bool,
 }
 
 impl Consuming<'_> {
@@ -113,7 +116,9 @@ impl Consuming<'_> {
                 return self.done(message).map(|()| None);
             }
             Err(HandleError::Away(problem)) => {
-                tracing::warn!(topic = %self.topic, partition, offset, problem, "an event waits");
+                if !std::mem::replace(&mut self.waits, true) {
+                    tracing::warn!(topic = %self.topic, partition, offset, problem, "events wait");
+                }
                 return Ok(Some(AWAY_WAIT));
             }
             Err(HandleError::Again { code, message: problem }) if tries < ATTEMPTS_MAX => {
@@ -138,6 +143,9 @@ impl Consuming<'_> {
 
     fn done(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Error> {
         self.tries.remove(&message.partition());
+        if std::mem::take(&mut self.waits) {
+            tracing::info!(topic = %self.topic, "events are handled again");
+        }
         match self.consumer.store_offset_from_message(message) {
             Ok(()) => Ok(()),
             // Its partition went to another member meanwhile, who handles it once more.

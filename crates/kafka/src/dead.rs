@@ -1,7 +1,7 @@
 //! Dead letters: events from outside that nobody could handle, in a topic of their own, with their bytes and the reason.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -19,6 +19,8 @@ use crate::{ANSWER_WAIT, Bus, Error, Quiet, bus::Parcel, code, consumer::receive
 
 /// Whose place in a topic of dead letters says up to where they were sent again.
 const GROUP: &str = "soma.dlq";
+/// Dead letters that are sent again before their place is noted.
+const TOGETHER: usize = 500;
 /// How long reading to the end of a topic may take.
 const READ_WAIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(200);
@@ -53,7 +55,6 @@ pub(crate) async fn bury(
     reason: &Reason,
 ) -> Result<(), contracts::events::BusError> {
     let text = String::from_utf8(event.payload.clone());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let payload = Payload {
         original_event_base64: text.is_err().then(|| BASE64.encode(&event.payload)),
         original_event: text.ok(),
@@ -61,7 +62,7 @@ pub(crate) async fn bury(
         error_message: reason.message.clone(),
         error_type: reason.code.clone(),
         retry_count: reason.tries,
-        timestamp: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+        timestamp: now_ms(),
     };
     let parcel = Parcel {
         topic: names::of_dead(bus.kafka(), event.topic),
@@ -70,6 +71,11 @@ pub(crate) async fn bury(
         payload: serde_json::to_vec(&payload).unwrap_or_default(),
     };
     bus.send(vec![parcel]).await.into_iter().collect()
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A dead letter, as it lies in its topic.
@@ -111,31 +117,47 @@ pub async fn list(kafka: &Kafka, topic: Topic, which: Which, limit: usize) -> Re
     }
 }
 
-/// Sends events again to where they came from, and notes the place of those that were open. Answers how many.
+/// Sends events again to where they came from, and notes the place of those that were open. Answers how many. Those that
+/// come back meanwhile are left for the next time.
 pub async fn replay(bus: &Bus, topic: Topic, which: Which) -> Result<usize, Error> {
-    let letters = list(bus.kafka(), topic, which, usize::MAX).await?;
-    if let (Which::At { partition, offset }, []) = (which, letters.as_slice()) {
-        return Err(Error::NotThere(format!("{topic} has no dead letter at {partition}:{offset}")));
-    }
-    let mut places: HashMap<i32, i64> = HashMap::new();
+    let began = now_ms();
+    let mut later = HashSet::new();
     let mut sent = 0;
-    for letter in letters {
-        let parcel = Parcel {
-            topic: names::of(bus.kafka(), topic),
-            key: letter.key,
-            headers: letter.headers,
-            payload: letter.original,
-        };
-        let result: Result<(), _> = bus.send(vec![parcel]).await.into_iter().collect();
-        if let Err(error) = result {
-            note(bus.kafka(), topic, which, places).await?;
-            return Err(Error::NotThere(format!("{sent} were sent again, and then: {error}")));
+    loop {
+        let letters = list(bus.kafka(), topic, which, TOGETHER).await?;
+        if let (Which::At { partition, offset }, []) = (which, letters.as_slice()) {
+            return Err(Error::NotThere(format!("{topic} has no dead letter at {partition}:{offset}")));
         }
-        places.insert(letter.partition, letter.offset + 1);
-        sent += 1;
+        let full = letters.len() == TOGETHER;
+        let before = sent;
+        let mut places: HashMap<i32, i64> = HashMap::new();
+        for letter in letters {
+            if which == Which::Open && letter.at > began {
+                // With all behind it: a place that is noted is past all before it.
+                later.insert(letter.partition);
+            }
+            if later.contains(&letter.partition) {
+                continue;
+            }
+            let parcel = Parcel {
+                topic: names::of(bus.kafka(), topic),
+                key: letter.key,
+                headers: letter.headers,
+                payload: letter.original,
+            };
+            let result: Result<(), _> = bus.send(vec![parcel]).await.into_iter().collect();
+            if let Err(error) = result {
+                note(bus.kafka(), topic, which, places).await?;
+                return Err(Error::NotThere(format!("{sent} were sent again, and then: {error}")));
+            }
+            places.insert(letter.partition, letter.offset + 1);
+            sent += 1;
+        }
+        note(bus.kafka(), topic, which, places).await?;
+        if which != Which::Open || !full || sent == before {
+            return Ok(sent);
+        }
     }
-    note(bus.kafka(), topic, which, places).await?;
-    Ok(sent)
 }
 
 async fn note(kafka: &Kafka, topic: Topic, which: Which, places: HashMap<i32, i64>) -> Result<(), Error> {

@@ -48,6 +48,10 @@ fn client(kafka: &Kafka) -> ClientConfig {
 struct Quiet;
 
 impl ClientContext for Quiet {
+    fn log(&self, _level: RDKafkaLogLevel, what: &str, message: &str) {
+        tracing::debug!(what, message, "Kafka");
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "Kafka");
     }

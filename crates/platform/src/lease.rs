@@ -140,7 +140,8 @@ impl Lease {
                     return Ok(Some(again));
                 }
                 Err(held @ LeaseError::Held { .. }) => {
-                    tracing::error!(?duty, "{held}");
+                    let does = duty.as_str();
+                    tracing::error!("another process {does} of this database now: this one stops");
                     stop.cancel();
                     return Err(held);
                 }

@@ -257,7 +257,8 @@ pub async fn a_signal_while_nobody_works_is_not_lost<H: Harness>(harness: &mut H
     harness.resume(0).await;
     harness.signal(run, "two").await;
     assert_eq!(harness.outcome(run).await, Ok(()));
-    for name in ["before one", "after one", "after two"] {
+    // The kills may fall between an effect of `before` and its record: it is repeatable, and then done again.
+    for name in ["after one", "after two"] {
         assert_eq!(count(harness, run, name).await, 1, "{name}");
     }
 }
