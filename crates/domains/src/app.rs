@@ -88,7 +88,7 @@ pub struct App {
     /// Fires when the process is asked to stop: whatever a client holds open ends then, for another process to go on.
     pub stopping: CancellationToken,
     /// Where events go from the outbox; absent where nobody outside is told of anything.
-    pub(crate) bus: Option<Arc<dyn EventBus>>,
+    pub bus: Option<Arc<dyn EventBus>>,
     /// Absent where processes share nothing beside the database.
     pub(crate) redis: Option<Redis>,
     pub(crate) sessions: identity::Sessions,

@@ -11,7 +11,7 @@ use std::{
 
 use contracts::events::{BusError, EventBus, Letter};
 use futures::future::join_all;
-use platform::config::Kafka;
+use platform::{config::Kafka, task::outcome};
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
@@ -127,12 +127,9 @@ impl EventBus for Bus {
 
     async fn ready(&self) -> Result<(), BusError> {
         let producer = self.producer();
-        // A name that is no topic's: only who the brokers are is asked, and none is made.
         let asked = move || producer.client().fetch_metadata(None, READY_WAIT).map(drop);
-        match tokio::task::spawn_blocking(asked).await {
-            Ok(answered) => answered.map_err(|error| BusError::Away(error.to_string())),
-            Err(error) => Err(BusError::Away(error.to_string())),
-        }
+        let answered = outcome(tokio::task::spawn_blocking(asked)).await;
+        answered.map_err(|error| BusError::Away(error.to_string()))
     }
 }
 

@@ -95,7 +95,6 @@ impl Consuming<'_> {
             *said = false;
             if let Some(wait) = self.take(&message).await? {
                 let offset = Offset::Offset(message.offset());
-                drop(message.detach());
                 stop.run_until_cancelled(tokio::time::sleep(wait)).await;
                 // Heard again at its own place, with all that follow it.
                 self.consumer.seek(message.topic(), message.partition(), offset, crate::ANSWER_WAIT)?;

@@ -2,18 +2,19 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use contracts::events::{Received, Topic};
 use data_encoding::BASE64;
-use platform::config::Kafka;
+use platform::{config::Kafka, durable::unix_ms, task::outcome};
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
     types::RDKafkaErrorCode,
 };
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 
 use crate::{ANSWER_WAIT, Bus, Error, Quiet, bus::Parcel, code, consumer::received, names};
 
@@ -46,7 +47,7 @@ struct Payload {
     error_type: String,
     retry_count: u32,
     /// Milliseconds since 1970.
-    timestamp: u64,
+    timestamp: i64,
 }
 
 pub(crate) async fn bury(
@@ -62,7 +63,7 @@ pub(crate) async fn bury(
         error_message: reason.message.clone(),
         error_type: reason.code.clone(),
         retry_count: reason.tries,
-        timestamp: now_ms(),
+        timestamp: unix_ms(),
     };
     let parcel = Parcel {
         topic: names::of_dead(bus.kafka(), event.topic),
@@ -71,11 +72,6 @@ pub(crate) async fn bury(
         payload: serde_json::to_vec(&payload).unwrap_or_default(),
     };
     bus.send(vec![parcel]).await.into_iter().collect()
-}
-
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A dead letter, as it lies in its topic.
@@ -92,7 +88,7 @@ pub struct DeadLetter {
     pub error_message: String,
     pub retry_count: u32,
     /// Milliseconds since 1970.
-    pub at: u64,
+    pub at: i64,
 }
 
 /// Which dead letters.
@@ -110,17 +106,13 @@ pub enum Which {
 /// Dead letters of a topic, in the order of their partitions; at most `limit`.
 pub async fn list(kafka: &Kafka, topic: Topic, which: Which, limit: usize) -> Result<Vec<DeadLetter>, Error> {
     let kafka = kafka.clone();
-    let read = move || read(&reader(&kafka)?, &kafka, topic, which, limit);
-    match tokio::task::spawn_blocking(read).await {
-        Ok(read) => read,
-        Err(error) => Err(Error::NotThere(error.to_string())),
-    }
+    outcome(spawn_blocking(move || read(&reader(&kafka)?, &kafka, topic, which, limit))).await
 }
 
 /// Sends events again to where they came from, and notes the place of those that were open. Answers how many. Those that
 /// come back meanwhile are left for the next time.
 pub async fn replay(bus: &Bus, topic: Topic, which: Which) -> Result<usize, Error> {
-    let began = now_ms();
+    let began = unix_ms();
     let mut later = HashSet::new();
     let mut sent = 0;
     loop {
@@ -172,10 +164,7 @@ async fn note(kafka: &Kafka, topic: Topic, which: Which, places: HashMap<i32, i6
         }
         Ok(reader(&kafka)?.commit(&list, CommitMode::Sync)?)
     };
-    match tokio::task::spawn_blocking(commit).await {
-        Ok(noted) => noted,
-        Err(error) => Err(Error::NotThere(error.to_string())),
-    }
+    outcome(spawn_blocking(commit)).await
 }
 
 fn reader(kafka: &Kafka) -> Result<BaseConsumer<Quiet>, Error> {

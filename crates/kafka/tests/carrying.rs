@@ -110,7 +110,7 @@ impl Carried {
     }
 
     async fn waiting(&self) -> i64 {
-        outbox::waiting(&self.database).await.unwrap().events
+        outbox::waiting(&self.database).await.unwrap()
     }
 
     async fn until_carried(&self) {

@@ -21,7 +21,7 @@ pub async fn app(
 ) -> Result<Arc<App>, Failure> {
     let model = model(&config)?;
     let sandbox = Box::pin(sandbox::Sandbox::probe());
-    let bus = events::bus(&config)?.map(|bus| bus as Arc<dyn EventBus>);
+    let bus = events::bus(&config)?.map(|bus| Arc::new(bus) as Arc<dyn EventBus>);
     App::build(Parts { config, model, sandbox, bus, metrics, secrets }).await.map_err(Failure::failed)
 }
 

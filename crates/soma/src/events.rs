@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use contracts::events::{EventBus, Topic};
+use contracts::events::Topic;
 use domains::{
     App,
     events::{Inbound, check},
@@ -29,11 +29,13 @@ pub fn kafka_config(config: &Config) -> Option<&Kafka> {
 }
 
 /// The bus of this install. Connects to nobody yet.
-pub fn bus(config: &Config) -> Result<Option<Arc<Bus>>, Failure> {
-    let bus = kafka_config(config).cloned().map(Bus::new).transpose();
-    Ok(bus
-        .map_err(|error| Failure::Configuration(format!("SA01_KAFKA_BOOTSTRAP_SERVERS: {error}")))?
-        .map(Arc::new))
+pub fn bus(config: &Config) -> Result<Option<Bus>, Failure> {
+    kafka_config(config).map(a_bus).transpose()
+}
+
+fn a_bus(kafka: &Kafka) -> Result<Bus, Failure> {
+    Bus::new(kafka.clone())
+        .map_err(|error| Failure::Configuration(format!("SA01_KAFKA_BOOTSTRAP_SERVERS: {error}")))
 }
 
 /// What carries events, until it is told to stop.
@@ -43,17 +45,17 @@ pub struct Carriers(Vec<JoinHandle<()>>);
 impl Carriers {
     /// The app's engine must be known: a message from outside starts a run.
     pub fn start(app: &Arc<App>, stop: &CancellationToken) -> Result<Self, Failure> {
-        let Some(bus) = bus(&app.config)? else { return Ok(Self::default()) };
-        let events: Arc<dyn EventBus> = bus.clone();
+        let (Some(events), Some(kafka)) = (app.bus.clone(), kafka_config(&app.config)) else {
+            return Ok(Self::default());
+        };
         let mut carriers =
             vec![tokio::spawn(outbox::relay(app.database.clone(), events, check, stop.clone()))];
-        let accounts =
-            kafka_config(&app.config).map(|kafka| kafka.inbound_accounts.clone()).unwrap_or_default();
-        if !accounts.is_empty() {
-            let handler = Inbound::new(Arc::clone(app), accounts);
-            let stop = stop.clone();
+        if !kafka.inbound_accounts.is_empty() {
+            let handler = Inbound::new(Arc::clone(app), kafka.inbound_accounts.clone());
+            let (dead_letters, stop) = (Arc::new(a_bus(kafka)?), stop.clone());
             carriers.push(tokio::spawn(async move {
-                let consumed = kafka::consume(bus, Topic::ConversationInbound, GROUP, &handler, stop).await;
+                let consumed =
+                    kafka::consume(dead_letters, Topic::ConversationInbound, GROUP, &handler, stop).await;
                 if let Err(error) = consumed {
                     tracing::error!(%error, "messages from outside are not taken");
                 }

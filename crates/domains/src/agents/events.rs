@@ -54,13 +54,13 @@ impl Told {
         });
     }
 
-    pub(super) fn tool_start(self, tx: &Tx, call: &ToolCall, arguments: &Value, decision: &Decision) {
+    pub(super) fn tool_start(self, tx: &Tx, call: &ToolCall, arguments: &str, decision: &Decision) {
         self.tell(tx, Topic::ToolRequests, events::TOOL_START, || {
             json!({
                 "call_id": call.id,
                 "run_id": call.run,
                 "tool": call.tool,
-                "arguments": arguments,
+                "arguments": shown(arguments),
                 "effect": decision.effect,
                 "reason": decision.reason,
                 "policy_revision": decision.revision,
@@ -80,4 +80,9 @@ impl Told {
             })
         });
     }
+}
+
+/// Arguments as JSON. What is none is shown as the text it is.
+pub(super) fn shown(arguments: &str) -> Value {
+    serde_json::from_str(arguments).unwrap_or_else(|_| json!(arguments))
 }

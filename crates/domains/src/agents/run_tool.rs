@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    events::Told,
+    events::{Told, shown},
     spans,
     store::{self, ToolCall},
 };
@@ -141,8 +141,7 @@ struct Opening {
 struct Said {
     told: Told,
     call: ToolCall,
-    /// As JSON, where they are any.
-    arguments: Value,
+    arguments: String,
     frames: Vec<(&'static str, Value)>,
     entry: audit::Entry,
     decision: Option<Decision>,
@@ -463,7 +462,7 @@ impl Record {
             told: Told::of(&self.run),
             frames: self.opening_frames(),
             call: self.call.clone(),
-            arguments: shown(self.arguments()),
+            arguments: self.arguments().to_owned(),
             entry: self.entry.clone(),
             decision: self.opening.as_ref().map(|opening| opening.decision.clone()),
         }
@@ -490,9 +489,4 @@ impl Record {
         );
         if self.approval.is_some() { vec![decision] } else { vec![start, decision] }
     }
-}
-
-/// Arguments as JSON. What is none is shown as the text it is.
-fn shown(arguments: &str) -> Value {
-    serde_json::from_str(arguments).unwrap_or_else(|_| json!(arguments))
 }

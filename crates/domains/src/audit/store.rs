@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use contracts::TenantId;
 use platform::{
-    database::{Error, Migration, Param, Row, Sql, Text, Tx, Value},
+    database::{Error, InsertRows, Migration, Param, Row, Sql, Text, Tx, Value},
     http::PageRequest,
     params,
 };
@@ -156,27 +156,17 @@ pub(super) async fn head_and_earlier(connection: &impl Sql, tenant: &str) -> Res
     })
 }
 
-/// Records in one statement: a statement costs more than its rows. As many are taken as fit, the largest number first.
-const TOGETHER: [usize; 3] = [16, 4, 1];
-
-static INSERT: LazyLock<[String; 3]> = LazyLock::new(|| TOGETHER.map(insert_sql));
-
 /// Nothing is added when the chain's head is another than $2: that of tenant $1, where $3 stands for none.
-fn insert_sql(records: usize) -> String {
-    let row = |row: usize| {
-        let places: Vec<String> =
-            (0..COLUMNS).map(|column| format!("${}", 4 + row * COLUMNS + column)).collect();
-        format!("({})", places.join(", "))
-    };
-    let rows: Vec<String> = (0..records).map(row).collect();
-    format!(
-        "INSERT INTO audit_entries (id, tenant_id, at, actor_id, action, resource_type, resource_id, effect, reason,
-             policy_revision, details, impersonator_id, sequence, previous_hash, hash)
-         SELECT * FROM (VALUES {}) AS rows
-         WHERE $2 = COALESCE((SELECT hash FROM audit_heads WHERE tenant_id = $1), $3)",
-        rows.join(", ")
-    )
-}
+static INSERT: LazyLock<InsertRows> = LazyLock::new(|| {
+    InsertRows::new(COLUMNS, 4, |rows| {
+        format!(
+            "INSERT INTO audit_entries (id, tenant_id, at, actor_id, action, resource_type, resource_id, effect, reason,
+                 policy_revision, details, impersonator_id, sequence, previous_hash, hash)
+             SELECT * FROM (VALUES {rows}) AS rows
+             WHERE $2 = COALESCE((SELECT hash FROM audit_heads WHERE tenant_id = $1), $3)"
+        )
+    })
+});
 
 const COLUMNS: usize = 15;
 
@@ -203,16 +193,13 @@ fn columns(record: &Record) -> [Value; COLUMNS] {
 /// Adds records of one tenant that follow each other, unless the chain's head is another than the one that the first
 /// follows. Triggers move the head, and take no entry but the next.
 pub(super) async fn insert(tx: &Tx, records: &[Record]) -> Result<bool, Error> {
-    let mut rest = records;
-    while let [first, ..] = rest {
-        let size = TOGETHER.iter().position(|size| *size <= rest.len()).unwrap_or(TOGETHER.len() - 1);
-        let (now, later) = rest.split_at(TOGETHER[size]);
+    for (sql, now) in INSERT.parts(records) {
+        let [first, ..] = now else { break };
         let mut values = params![first.tenant.as_str(), first.previous_hash.as_deref(), GENESIS];
         values.extend(now.iter().flat_map(columns));
-        if tx.run(&INSERT[size], values).await? == 0 {
+        if tx.run(sql, values).await? == 0 {
             return Ok(false);
         }
-        rest = later;
     }
     Ok(true)
 }

@@ -14,7 +14,7 @@ use platform::{database::Tx, durable::unix_ms, outbox};
 use serde_json::Value;
 
 pub use inbound::Inbound;
-pub use schemas::{SCHEMAS, check};
+pub use schemas::check;
 
 use crate::conversations::Run;
 

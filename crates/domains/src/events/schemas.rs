@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{ASSISTANT_FINAL, AUDIT_ENTRY, LLM_CALL, RUN_DONE, TOOL_RESULT, TOOL_START, USER_MESSAGE};
 
 /// Every type of event, and its JSON Schema.
-pub const SCHEMAS: &[(&str, &str)] = &[
+const SCHEMAS: &[(&str, &str)] = &[
     (ASSISTANT_FINAL, include_str!("../../../../schemas/assistant.final.json")),
     (RUN_DONE, include_str!("../../../../schemas/run.done.json")),
     (TOOL_START, include_str!("../../../../schemas/tool.start.json")),

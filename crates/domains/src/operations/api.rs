@@ -63,7 +63,7 @@ async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Readiness>) {
         let state = match bus.ready().await {
             Ok(()) => "ok".to_owned(),
             Err(_) => match outbox::waiting(&app.database).await {
-                Ok(waiting) => format!("does not answer; {} events wait", waiting.events),
+                Ok(waiting) => format!("does not answer; {waiting} events wait"),
                 Err(_) => "does not answer".to_owned(),
             },
         };

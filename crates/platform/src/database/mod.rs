@@ -11,6 +11,7 @@ mod location;
 mod migrate;
 pub(crate) mod postgres;
 mod row;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -29,6 +30,7 @@ pub use location::{Location, Postgres};
 pub use migrate::{Migration, MigrationTrait, migrate, pending};
 pub use postgres::MIGRATIONS;
 pub use row::{Param, Row, Sql, Text};
+pub use rows::InsertRows;
 pub use sea_orm::{DbBackend, Value};
 pub use sea_orm_migration::MigratorTrait;
 

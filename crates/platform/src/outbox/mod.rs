@@ -24,7 +24,7 @@ use contracts::events::{Event, Header};
 use tokio::sync::Notify;
 
 pub use dead::{DeadEvent, dead, find_dead, send_again};
-pub use relay::{Check, Waiting, relay, waiting};
+pub use relay::{Check, relay, waiting};
 pub use store::MIGRATIONS;
 
 use crate::{database::Tx, telemetry};

@@ -28,18 +28,9 @@ const COUNTED_MAX: i64 = 100_000;
 /// Says what is wrong with an event that does not fit its schema.
 pub type Check = fn(&Letter) -> Result<(), String>;
 
-/// Events that the bus has not got yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
-    /// At most 100,000: more are not counted.
-    pub events: i64,
-    /// When the oldest of them was put, in milliseconds since 1970.
-    pub oldest: Option<i64>,
-}
-
-pub async fn waiting(database: &Database) -> Result<Waiting, Error> {
-    let (events, oldest) = store::count_pending(database.read(), COUNTED_MAX).await?;
-    Ok(Waiting { events, oldest })
+/// Events that the bus has not got yet; at most 100,000, for more are not counted.
+pub async fn waiting(database: &Database) -> Result<i64, Error> {
+    store::count_pending(database.read(), COUNTED_MAX).await
 }
 
 /// Until `stop`: carries events whenever no other process of this database does.
@@ -157,13 +148,11 @@ async fn carry_some(database: &Database, bus: &dyn EventBus, check: Check) -> Re
         }
         match result {
             Ok(()) => there.push(kept.id),
+            Err(error @ BusError::Impossible(_)) => verdicts.push(Verdict::new(kept, &error, now)),
             Err(error) => {
-                match &error {
-                    BusError::Impossible(_) => {}
-                    _ => drop(failed.insert(kept.letter.key.clone())),
-                }
+                failed.insert(&kept.letter.key);
                 match error {
-                    BusError::Away(_) => drop(away.get_or_insert(error)),
+                    BusError::Away(_) => away = away.or(Some(error)),
                     _ => verdicts.push(Verdict::new(kept, &error, now)),
                 }
             }

@@ -6,87 +6,54 @@ use contracts::events::{Event, Letter, Topic};
 
 use super::headers;
 use crate::{
-    database::{Error, Migration, Param as _, Row, Sql, Text, Tx},
+    database::{Error, InsertRows, Migration, Param as _, Row, Sql, Text, Tx, Value},
     params,
 };
 
+macro_rules! table {
+    ($id:literal) => {
+        concat!(
+            "CREATE TABLE outbox (id ",
+            $id,
+            ", event_id TEXT NOT NULL, topic TEXT NOT NULL, event_key TEXT NOT NULL, headers TEXT NOT NULL,
+            payload TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'pending', attempts BIGINT NOT NULL DEFAULT 0,
+            due_at BIGINT NOT NULL DEFAULT 0, error TEXT, created_at BIGINT NOT NULL)"
+        )
+    };
+}
+
 pub const MIGRATIONS: &[Migration] = &[Migration {
     name: "platform_0003_outbox",
-    postgres: Some(&[
-        // Given out under the lock that all changes take, so that the order of the numbers is that of the commits.
-        "CREATE TABLE outbox (
-            id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-            event_id TEXT NOT NULL,
-            topic TEXT NOT NULL,
-            event_key TEXT NOT NULL,
-            headers TEXT NOT NULL,
-            payload TEXT NOT NULL,
-            state TEXT NOT NULL DEFAULT 'pending',
-            attempts BIGINT NOT NULL DEFAULT 0,
-            due_at BIGINT NOT NULL DEFAULT 0,
-            error TEXT,
-            created_at BIGINT NOT NULL
-        )",
-        INDEX,
-    ]),
-    statements: &[
-        "CREATE TABLE outbox (
-            id INTEGER PRIMARY KEY AUTOINCREMENT,
-            event_id TEXT NOT NULL,
-            topic TEXT NOT NULL,
-            event_key TEXT NOT NULL,
-            headers TEXT NOT NULL,
-            payload TEXT NOT NULL,
-            state TEXT NOT NULL DEFAULT 'pending',
-            attempts BIGINT NOT NULL DEFAULT 0,
-            due_at BIGINT NOT NULL DEFAULT 0,
-            error TEXT,
-            created_at BIGINT NOT NULL
-        )",
-        INDEX,
-    ],
+    // Given out under the lock that all changes take, so that the order of the numbers is that of the commits.
+    postgres: Some(&[table!("BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"), INDEX]),
+    statements: &[table!("INTEGER PRIMARY KEY AUTOINCREMENT"), INDEX],
 }];
 
 const INDEX: &str = "CREATE INDEX outbox_state ON outbox (state, id)";
 
-/// Rows in one statement. As many are taken as fit, the largest number first.
-const TOGETHER: [usize; 3] = [16, 4, 1];
 const COLUMNS: usize = 6;
 
-static INSERT: LazyLock<[String; 3]> = LazyLock::new(|| TOGETHER.map(insert_sql));
+static INSERT: LazyLock<InsertRows> = LazyLock::new(|| {
+    InsertRows::new(COLUMNS, 1, |rows| {
+        format!("INSERT INTO outbox (event_id, topic, event_key, headers, payload, created_at) VALUES {rows}")
+    })
+});
 
-fn insert_sql(rows: usize) -> String {
-    let row = |row: usize| {
-        let places: Vec<String> =
-            (1..=COLUMNS).map(|column| format!("${}", row * COLUMNS + column)).collect();
-        format!("({})", places.join(", "))
-    };
-    let rows: Vec<String> = (0..rows).map(row).collect();
-    format!(
-        "INSERT INTO outbox (event_id, topic, event_key, headers, payload, created_at) VALUES {}",
-        rows.join(", ")
-    )
+fn columns(event: &Event) -> [Value; COLUMNS] {
+    [
+        event.id.as_str().param(),
+        event.topic.as_str().param(),
+        event.key().param(),
+        serde_json::to_string(&headers(event)).unwrap_or_default().param(),
+        event.payload().param(),
+        event.at.param(),
+    ]
 }
 
 /// Adds events in their order.
 pub(crate) async fn insert(tx: &Tx, events: &[Event]) -> Result<(), Error> {
-    let mut rest = events;
-    while !rest.is_empty() {
-        let size = TOGETHER.iter().position(|size| *size <= rest.len()).unwrap_or(TOGETHER.len() - 1);
-        let (now, later) = rest.split_at(TOGETHER[size]);
-        let mut values = Vec::with_capacity(now.len() * COLUMNS);
-        for event in now {
-            values.extend([
-                event.id.as_str().param(),
-                event.topic.as_str().param(),
-                event.key().param(),
-                serde_json::to_string(&headers(event)).unwrap_or_default().param(),
-                event.payload().param(),
-                event.at.param(),
-            ]);
-        }
-        tx.run(&INSERT[size], values).await?;
-        rest = later;
+    for (sql, now) in INSERT.parts(events) {
+        tx.run(sql, now.iter().flat_map(columns).collect()).await?;
     }
     Ok(())
 }
@@ -166,16 +133,11 @@ pub(super) async fn refused(
     Ok(())
 }
 
-/// How many wait, but no more than `limit` are counted, and when the oldest of them was put.
-pub(super) async fn count_pending(connection: &impl Sql, limit: i64) -> Result<(i64, Option<i64>), Error> {
-    let row = connection
-        .one(
-            "SELECT COUNT(*) AS events, MIN(created_at) AS oldest FROM (
-                 SELECT created_at FROM outbox WHERE state = 'pending' ORDER BY id LIMIT $1) AS first_ones",
-            params![limit],
-        )
-        .await?;
-    row.map_or(Ok((0, None)), |row| Ok((row.int("events")?, row.int_opt("oldest")?)))
+/// How many wait, but no more than `limit` are counted.
+pub(super) async fn count_pending(connection: &impl Sql, limit: i64) -> Result<i64, Error> {
+    let sql = "SELECT COUNT(*) AS events FROM (
+                   SELECT 1 FROM outbox WHERE state = 'pending' ORDER BY id LIMIT $1) AS first_ones";
+    connection.one(sql, params![limit]).await?.map_or(Ok(0), |row| row.int("events"))
 }
 
 /// Dead events after one, in their order.

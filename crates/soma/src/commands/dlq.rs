@@ -153,7 +153,7 @@ fn of_letter(letter: &DeadLetter) -> Shown {
     let DeadLetter { topic, partition, offset, .. } = *letter;
     Shown {
         name: Name::Letter { topic, partition, offset },
-        at_ms: i64::try_from(letter.at).unwrap_or(i64::MAX),
+        at_ms: letter.at,
         topic: topic.to_string(),
         tries: i64::from(letter.retry_count),
         code: letter.error_type.clone(),
