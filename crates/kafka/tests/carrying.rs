@@ -24,7 +24,7 @@ use platform::{
     outbox,
 };
 use serde_json::json;
-use testing::{TestDatabase, Topics, engines, topics::Found};
+use testing::{OwnEngine, TestDatabase, Topics, engines, topics::Found};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -52,27 +52,6 @@ fn on(servers: &str) -> Kafka {
         servers: servers.to_owned(),
         prefix: format!("test-{}.", RunId::new()),
         inbound_accounts: Vec::new(),
-    }
-}
-
-/// A cluster of a test's own. Gone with it.
-struct Own(String);
-
-impl Own {
-    fn up(label: &str) -> (Self, Kafka) {
-        let own = Self(format!("kafka-{label}-{}", std::process::id()));
-        let kafka = on(engines(&["up", "kafka", "--name", &own.0]).setting(SETTING));
-        (own, kafka)
-    }
-
-    fn tell(&self, action: &str) {
-        engines(&[action, "kafka", "--name", &self.0]);
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        engines(&["down", "kafka", "--name", &self.0, "--forget"]);
     }
 }
 
@@ -226,8 +205,8 @@ async fn one_process_carries_and_another_goes_on_after_it_on_postgres() {
 
 #[tokio::test]
 async fn a_cluster_that_is_killed_and_paused_loses_nothing_and_mixes_nothing_up() {
-    let (own, kafka) = Own::up("carrying");
-    let carried = Carried::new(kafka, TestDatabase::empty()).await;
+    let own = OwnEngine::new("kafka", "carrying");
+    let carried = Carried::new(on(own.up().setting(SETTING)), TestDatabase::empty()).await;
     let (stop, carrier) = carried.carrier();
     let conversations = [(); 5].map(|()| ConversationId::new());
     let put = async |numbers: std::ops::Range<usize>| {

@@ -40,6 +40,42 @@ pub fn try_engines(arguments: &[&str]) -> Result<Printed, String> {
     Ok(Printed(String::from_utf8(ran.stdout).expect("text")))
 }
 
+/// An engine of a test's own, to be killed and paused. Gone with it.
+#[derive(Debug)]
+pub struct OwnEngine {
+    engine: &'static str,
+    name: String,
+}
+
+impl OwnEngine {
+    /// Not started yet. `label` tells it from others of the same process.
+    #[must_use]
+    pub fn new(engine: &'static str, label: &str) -> Self {
+        Self { engine, name: format!("{engine}-{label}-{}", std::process::id()) }
+    }
+
+    /// Starts it, or starts it again.
+    #[expect(clippy::must_use_candidate, reason = "one that comes back is where it was")]
+    pub fn up(&self) -> Printed {
+        self.told("up")
+    }
+
+    /// `kill`, `pause` or `continue`.
+    pub fn tell(&self, action: &str) {
+        self.told(action);
+    }
+
+    fn told(&self, action: &str) -> Printed {
+        engines(&[action, self.engine, "--name", &self.name])
+    }
+}
+
+impl Drop for OwnEngine {
+    fn drop(&mut self) {
+        engines(&["down", self.engine, "--name", &self.name, "--forget"]);
+    }
+}
+
 impl Printed {
     /// All of it.
     #[must_use]

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use contracts::RunId;
-use testing::engines;
+use testing::OwnEngine;
 use tokio_util::sync::CancellationToken;
 
 use super::{Address, Counts, Redis, Wanted};
@@ -19,28 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// So long that a reader who waits it out was not woken.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// A server of a test's own. Gone with it.
-struct Server(String);
-
-impl Server {
-    fn new(label: &str) -> Self {
-        Self(format!("redis-{label}-{}", std::process::id()))
-    }
-
-    fn up(&self) -> Redis {
-        let printed = engines(&["up", "redis", "--name", &self.0]);
-        Redis::new(&Address::parse(printed.setting("SA01_REDIS_URL")).unwrap()).unwrap()
-    }
-
-    fn tell(&self, action: &str) {
-        engines(&[action, "redis", "--name", &self.0]);
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        engines(&["down", "redis", "--name", &self.0, "--forget"]);
-    }
+fn up(server: &OwnEngine) -> Redis {
+    Redis::new(&Address::parse(server.up().setting("SA01_REDIS_URL")).unwrap()).unwrap()
 }
 
 fn wanted(key: &str, per_minute: u32) -> Wanted {
@@ -81,15 +61,15 @@ async fn a_limit_is_the_same_whoever_counts() {
     let here = Limiter::default();
     promises(async |key, per_minute| here.take(key.to_owned(), per_minute)).await;
 
-    let server = Server::new("promises");
-    let counts = Counts::new(server.up());
+    let server = OwnEngine::new("redis", "promises");
+    let counts = Counts::new(up(&server));
     promises(async |key, per_minute| counts.take(&[wanted(key, per_minute)]).await[0]).await;
 }
 
 #[tokio::test]
 async fn processes_take_of_one_quota_and_of_all_or_none() {
-    let server = Server::new("shared");
-    let processes = [Counts::new(server.up()), Counts::new(server.up())];
+    let server = OwnEngine::new("redis", "shared");
+    let processes = [Counts::new(up(&server)), Counts::new(up(&server))];
     let mut allowed = 0;
     for process in processes.iter().cycle().take(10) {
         let taken = process.take(&[wanted("key", 100), wanted("user", 6)]).await;
@@ -104,8 +84,8 @@ async fn processes_take_of_one_quota_and_of_all_or_none() {
 #[tokio::test]
 async fn a_limit_does_not_widen_when_the_server_is_lost_and_counts_on_when_it_is_back() {
     const PER_MINUTE: u32 = 1200;
-    let server = Server::new("lost");
-    let redis = [server.up(), server.up()];
+    let server = OwnEngine::new("redis", "lost");
+    let redis = [up(&server), up(&server)];
     let stop = CancellationToken::new();
     for one in &redis {
         one.relay(&Hub::new(NEVER), &stop);
@@ -133,7 +113,7 @@ async fn a_limit_does_not_widen_when_the_server_is_lost_and_counts_on_when_it_is
             server.tell("continue");
         }
         // Counted by the server again: both see what the other takes.
-        server.up();
+        up(&server);
         until("they count together again", async || {
             let sees = async |one: &Counts, other: &Counts| {
                 let fresh = [wanted(&RunId::new().to_string(), 1)];
@@ -148,12 +128,12 @@ async fn a_limit_does_not_widen_when_the_server_is_lost_and_counts_on_when_it_is
 
 #[tokio::test]
 async fn a_wake_in_one_process_is_heard_in_another_and_without_the_server_readers_look_again() {
-    let server = Server::new("wakes");
+    let server = OwnEngine::new("redis", "wakes");
     let look = Duration::from_millis(30);
     let (here, there) = (Hub::new(look), Hub::new(look));
     let stop = CancellationToken::new();
-    server.up().relay(&here, &stop);
-    server.up().relay(&there, &stop);
+    up(&server).relay(&here, &stop);
+    up(&server).relay(&there, &stop);
 
     for _ in 0..2 {
         until("wakes are heard", async || there.looks_again_in() > look && here.looks_again_in() > look)
@@ -170,7 +150,7 @@ async fn a_wake_in_one_process_is_heard_in_another_and_without_the_server_reader
         server.tell("kill");
         until("readers look by themselves", async || there.looks_again_in() == look).await;
         listener.wait().await;
-        server.up();
+        up(&server);
     }
     stop.cancel();
 }

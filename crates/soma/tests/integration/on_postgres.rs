@@ -5,34 +5,17 @@
 use std::process::Command;
 
 use serde_json::json;
-use testing::{EffectLedger, engines};
+use testing::{EffectLedger, OwnEngine};
 
 use crate::harness::{ADMIN, Api, PATIENCE, Server, Turn, text, until};
 
 const ANSWER: &str = "one two three four";
 
-/// A server of this test's own. Gone with it.
-struct Postgres(String);
-
-impl Postgres {
-    fn up(&self) -> String {
-        engines(&["up", "postgres", "--name", &self.0]).setting("SA01_DB_DSN").to_owned()
-    }
-
-    fn tell(&self, action: &str) {
-        engines(&[action, "postgres", "--name", &self.0]);
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        engines(&["down", "postgres", "--name", &self.0, "--forget"]);
-    }
-}
+const DSN: &str = "SA01_DB_DSN";
 
 /// An install on a server of its own, with tools that have effects.
 struct Install {
-    postgres: Postgres,
+    postgres: OwnEngine,
     effects: EffectLedger,
     server: Server,
     key: String,
@@ -40,10 +23,10 @@ struct Install {
 
 impl Install {
     async fn start(label: &str) -> Self {
-        let postgres = Postgres(format!("postgres-{label}-{}", std::process::id()));
-        let dsn = postgres.up();
+        let postgres = OwnEngine::new("postgres", label);
+        let up = postgres.up();
         let effects = EffectLedger::start();
-        let mut server = Server::installed(&settings(&dsn, &effects.url()));
+        let mut server = Server::installed(&settings(up.setting(DSN), &effects.url()));
         let run = |arguments: &[&str]| {
             let output = server.run(arguments);
             assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
@@ -77,7 +60,7 @@ impl Install {
 }
 
 fn settings<'a>(dsn: &'a str, effects: &'a str) -> [(&'a str, &'a str); 2] {
-    [("SA01_DB_DSN", dsn), ("SOMA_EFFECTS_URL", effects)]
+    [(DSN, dsn), ("SOMA_EFFECTS_URL", effects)]
 }
 
 /// The run's end, whatever became of a stream meanwhile.
@@ -144,7 +127,7 @@ async fn a_server_that_hangs_for_a_while_keeps_nobody_waiting_and_loses_nothing(
 async fn a_process_whose_database_another_one_works_on_by_now_stops() {
     let mut install = Install::start("taken").await;
     let (_, run) = install.at_work().await;
-    let mut other = Server::installed(&settings(&install.postgres.up(), &install.effects.url()));
+    let mut other = Server::installed(&settings(install.postgres.up().setting(DSN), &install.effects.url()));
     let signal = |name: &str, server: &Server| {
         let sent = Command::new("kill").args([name, &server.pid().to_string()]).status();
         assert!(sent.unwrap().success());

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use contracts::RunId;
 use serde_json::Value;
-use testing::engines;
+use testing::{OwnEngine, engines};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
     process::{Child, ChildStdout},
@@ -16,21 +16,6 @@ use crate::harness::{Api, PATIENCE, Server, command, until};
 
 /// Requests a minute of one key, in all processes.
 const QUOTA: usize = 30;
-
-/// A Redis of a test's own. Gone with it.
-struct Redis(String);
-
-impl Redis {
-    fn up(&self) -> String {
-        engines(&["up", "redis", "--name", &self.0]).setting("SA01_REDIS_URL").to_owned()
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        engines(&["down", "redis", "--name", &self.0, "--forget"]);
-    }
-}
 
 /// Another process on a server's install: what it does ends with it.
 struct Beside {
@@ -58,14 +43,14 @@ impl Beside {
 }
 
 /// Two gateways on one install, and its workers' engine.
-async fn gateways(redis: &Redis, settings: &[(&str, &str)]) -> (Server, Beside) {
+async fn gateways(redis: &OwnEngine, settings: &[(&str, &str)]) -> (Server, Beside) {
     let temporal = engines(&["up", "temporal"]);
-    let url = redis.up();
+    let up = redis.up();
     let queue = RunId::new().to_string();
     let own = [
         ("SA01_TEMPORAL_HOST", temporal.setting("SA01_TEMPORAL_HOST")),
         ("SA01_TEMPORAL_CONVERSATION_QUEUE", queue.as_str()),
-        ("SA01_REDIS_URL", url.as_str()),
+        ("SA01_REDIS_URL", up.setting("SA01_REDIS_URL")),
     ];
     let server = Server::start_with(&[&own[..], settings].concat()).await;
     let other = Beside::start(&server, &["serve", "--listen", "127.0.0.1:0"]).await;
@@ -79,7 +64,7 @@ async fn state(api: &Api) -> (u16, Value) {
 
 #[tokio::test]
 async fn gateways_count_a_keys_requests_together_and_a_lost_server_widens_nothing_on_temporal() {
-    let redis = Redis(format!("redis-gateways-{}", std::process::id()));
+    let redis = OwnEngine::new("redis", "gateways");
     let (server, other) = gateways(&redis, &[("SA01_RATE_LIMIT_KEY", &QUOTA.to_string())]).await;
     let apis = [server.api(), other.api(server.api_key())];
     let ask = async |api: &Api| api.get("/api/v2/agents").await.status;
@@ -94,7 +79,7 @@ async fn gateways_count_a_keys_requests_together_and_a_lost_server_widens_nothin
     // A minute's worth, and what came in again meanwhile.
     assert!((QUOTA..QUOTA + 5).contains(&taken) && refused > 5, "{taken} taken, {refused} refused");
 
-    engines(&["kill", "redis", "--name", &redis.0]);
+    redis.tell("kill");
     // Each request finds out for itself, and is answered.
     for api in &apis {
         assert_eq!(ask(api).await, 429);
@@ -108,7 +93,7 @@ async fn gateways_count_a_keys_requests_together_and_a_lost_server_widens_nothin
 
 #[tokio::test]
 async fn a_stream_is_read_at_another_gateway_than_took_the_message_on_temporal() {
-    let redis = Redis(format!("redis-streams-{}", std::process::id()));
+    let redis = OwnEngine::new("redis", "streams");
     let (server, other) = gateways(&redis, &[]).await;
     let _worker = Beside::start(&server, &["worker", "all"]).await;
     let (here, there) = (server.api(), other.api(server.api_key()));
@@ -121,7 +106,7 @@ async fn a_stream_is_read_at_another_gateway_than_took_the_message_on_temporal()
     assert!(!before.is_empty());
     assert_eq!(here.end_of(&run).await.answer(), "one two three four five six");
 
-    engines(&["kill", "redis", "--name", &redis.0]);
+    redis.tell("kill");
     let run = there.say(&conversation, "[[say without it]]").await;
     assert_eq!(here.end_of(&run).await.answer(), "without it");
 }

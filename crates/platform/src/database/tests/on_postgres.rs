@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use sea_orm_migration::MigratorTrait;
-use testing::{TestDatabase, engines};
+use testing::{OwnEngine, TestDatabase};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -147,25 +147,10 @@ async fn of_processes_that_migrate_at_once_one_does_and_all_find_it_done() {
     assert!(futures::future::join_all(at_once).await.iter().all(Vec::is_empty));
 }
 
-/// A server of a test's own, to be killed. Gone with it.
-struct Server(String);
-
-impl Server {
-    fn up(&self) -> String {
-        engines(&["up", "postgres", "--name", &self.0]).setting("SA01_DB_DSN").to_owned()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        engines(&["down", "postgres", "--name", &self.0, "--forget"]);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_number_that_a_crash_gives_to_another_transaction_does_not_pass_for_a_commit() {
-    let server = Server(format!("postgres-crash-{}", std::process::id()));
-    let dsn = server.up();
+    let engine = OwnEngine::new("postgres", "crash");
+    let dsn = engine.up().setting("SA01_DB_DSN").to_owned();
     let other = open(&dsn).await;
     // By way of somebody who breaks the connection before the commit, and lets no other through for a while.
     let (broken, let_through) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -191,8 +176,8 @@ async fn a_number_that_a_crash_gives_to_another_transaction_does_not_pass_for_a_
 
     // It asks what became of its commit: by then the server has crashed, and others have taken its number.
     broken.notified().await;
-    engines(&["kill", "postgres", "--name", &server.0]);
-    server.up();
+    engine.tell("kill");
+    engine.up();
     for number in 100..110 {
         keep(&other, number).await.unwrap();
     }
