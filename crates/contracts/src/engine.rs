@@ -1,6 +1,6 @@
 //! The workflow engine as the gateway sees it: it starts a run, signals and cancels it, and knows nothing of how.
 
-use crate::RunId;
+use crate::{AgentId, RunId, TenantId};
 
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -9,10 +9,18 @@ pub enum EngineError {
     Unavailable(String),
 }
 
+/// A run to be worked on, and what an operator may find it by where the engine can be searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    pub run: RunId,
+    pub tenant: TenantId,
+    pub agent: AgentId,
+}
+
 #[async_trait::async_trait]
 pub trait WorkflowEngine: Send + Sync + std::fmt::Debug {
     /// Starts workflow `turn` for a run. Starting a run twice is one run.
-    async fn start_turn(&self, run: RunId) -> Result<(), EngineError>;
+    async fn start_turn(&self, start: &Start) -> Result<(), EngineError>;
 
     /// Asks a run to stop. A run that has ended, or that the engine doesn't know, is left as it is.
     async fn cancel_turn(&self, run: RunId) -> Result<(), EngineError>;

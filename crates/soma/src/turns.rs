@@ -11,9 +11,11 @@ use temporal::TemporalEngine;
 
 temporal::host! {
     /// The turn of an agent, as a Temporal worker hosts it.
-    pub Turn = "turn", worker App,
+    pub Turn = "turn", version 1, worker App,
     run |context| agents::turn(&context),
-    steps [CallModel, RunTool, Finish],
+    steps [CallModel, Finish],
+    // Tools touch files and run code: whoever does that can be kept apart from who holds the model's key.
+    apart [RunTool],
 }
 
 /// The engine that this process starts runs on.
@@ -50,5 +52,7 @@ pub fn temporal_config(config: &Config) -> Option<temporal::Config> {
         address: address.clone(),
         namespace: config.workflows.namespace.clone(),
         task_queue: config.workflows.queue.clone(),
+        apart_queue: config.workflows.tools_queue.clone(),
+        deployment: config.workflows.deployment.clone(),
     })
 }

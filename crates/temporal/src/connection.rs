@@ -12,6 +12,8 @@ use temporalio_common::protos::temporal::api::workflowservice::v1::{
     DescribeNamespaceRequest, RegisterNamespaceRequest,
 };
 
+use crate::attributes;
+
 /// A connection is made, or given up, within this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A call is answered, or given up, within this, repetitions included.
@@ -19,7 +21,7 @@ pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a namespace that was made here keeps what is over. Nothing asks for it later than that.
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Who this is, in the server's histories: each event has it, so it is short. The process's id is in the logs.
-const IDENTITY: &str = "soma";
+pub(crate) const IDENTITY: &str = "soma";
 
 /// Which server, which part of it, and which queue of work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +29,12 @@ pub struct Config {
     /// `host:port`, or a URL where TLS is wanted (`https://host:port`).
     pub address: String,
     pub namespace: String,
-    /// Each event of a history may carry it: keep it short.
+    /// The queue of workflows and of their own steps. Each event of a history may carry it: keep it short.
     pub task_queue: String,
+    /// The queue of steps that are done apart, see [`crate::Steps::add_apart`].
+    pub apart_queue: String,
+    /// The name under which workers are versions of one deployment. Without one the server gives any run to any worker.
+    pub deployment: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +52,8 @@ pub(crate) enum ConnectError {
     NoNamespace { name: String, reason: String },
     #[error("the namespace can't be asked after: {0}")]
     Namespace(String),
+    #[error("{0}")]
+    Attributes(#[from] attributes::Problem),
 }
 
 impl Config {
@@ -66,9 +74,12 @@ impl Config {
             .map_err(|_| ConnectError::Silent)??;
         let client = Client::new(connection, ClientOptions::new(self.namespace.clone()).build());
         let mut client = client.map_err(temporalio_client::errors::ClientConnectError::from)?;
-        tokio::time::timeout(CONNECT_TIMEOUT, have_namespace(&mut client))
-            .await
-            .map_err(|_| ConnectError::Silent)??;
+        let had = async {
+            have_namespace(&mut client).await?;
+            Ok(attributes::have(&mut client).await?)
+        };
+        let had: Result<Result<(), ConnectError>, _> = tokio::time::timeout(CONNECT_TIMEOUT, had).await;
+        had.map_err(|_| ConnectError::Silent)??;
         Ok(client)
     }
 }

@@ -11,7 +11,7 @@ use temporalio_sdk::{
 
 use crate::{
     activity::{self, Answer, StepActivity},
-    failure,
+    attributes, failure,
     host::{Host, Hosted},
 };
 
@@ -69,6 +69,7 @@ impl<H: Host> OnTemporal<H> {
     ) -> Result<Answer<S::Output>, Unanswered> {
         let options = ActivityOptions::with_start_to_close_timeout(activity::time_for::<S>())
             .activity_id(activity_id)
+            .maybe_task_queue(self.context.state(|hosted| hosted.queue_of(S::NAME)))
             .heartbeat_timeout(activity::HEARTBEAT_TIMEOUT)
             .retry_policy(activity::retry_policy())
             .cancellation_type(ActivityCancellationType::WaitCancellationCompleted)
@@ -101,9 +102,15 @@ impl<H: Host> OnTemporal<H> {
         if token.is_cancelled() {
             return Err(StepError::Cancelled);
         }
+        if self.context.state(|hosted| hosted.has_signal(name)) {
+            return Ok(());
+        }
+        self.context.upsert_search_attributes([attributes::waiting(true)]);
         let options = WaitConditionOptions::builder().cancellation_token(token).build();
         let signalled = self.context.wait_condition_with_options(|hosted| hosted.has_signal(name), options);
-        signalled.await.map_err(|_| StepError::Cancelled)
+        signalled.await.map_err(|_| StepError::Cancelled)?;
+        self.context.upsert_search_attributes([attributes::waiting(false)]);
+        Ok(())
     }
 }
 

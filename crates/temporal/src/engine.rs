@@ -4,7 +4,7 @@ use std::fmt;
 
 use contracts::{
     RunId,
-    engine::{EngineError, WorkflowEngine},
+    engine::{EngineError, Start, WorkflowEngine},
 };
 use temporalio_client::{
     Client, UntypedSignal, UntypedWorkflow, WorkflowCancelOptions, WorkflowDescribeOptions,
@@ -15,13 +15,16 @@ use temporalio_client::{
 use temporalio_common::data_converters::RawValue;
 use tokio::sync::Mutex;
 
-use crate::connection::{CALL_TIMEOUT, Config, call_options, describe_namespace};
+use crate::{
+    attributes,
+    connection::{CALL_TIMEOUT, Config, call_options, describe_namespace},
+};
 
 /// Runs as workflows of one name on one queue. Connects when it is first needed; a server that goes away and comes
 /// back is found again.
 pub struct TemporalEngine {
-    config: Config,
-    workflow: String,
+    pub(crate) config: Config,
+    pub(crate) workflow: String,
     client: Mutex<Option<Client>>,
 }
 
@@ -73,7 +76,7 @@ impl TemporalEngine {
         Ok((info.history_size_bytes, info.history_length))
     }
 
-    async fn client(&self) -> Result<Client, EngineError> {
+    pub(crate) async fn client(&self) -> Result<Client, EngineError> {
         // The bound is around the lock too: who waits behind others must not wait for each of them.
         bounded(async {
             let mut client = self.client.lock().await;
@@ -87,17 +90,21 @@ impl TemporalEngine {
         .await?
     }
 
-    async fn handle(&self, run: RunId) -> Result<WorkflowHandle<Client, UntypedWorkflow>, EngineError> {
+    pub(crate) async fn handle(
+        &self,
+        run: RunId,
+    ) -> Result<WorkflowHandle<Client, UntypedWorkflow>, EngineError> {
         Ok(self.client().await?.get_workflow_handle(run.to_string()))
     }
 }
 
 #[async_trait::async_trait]
 impl WorkflowEngine for TemporalEngine {
-    async fn start_turn(&self, run: RunId) -> Result<(), EngineError> {
+    async fn start_turn(&self, start: &Start) -> Result<(), EngineError> {
         let client = self.client().await?;
-        let options = WorkflowStartOptions::new(self.config.task_queue.clone(), run.to_string())
+        let options = WorkflowStartOptions::new(self.config.task_queue.clone(), start.run.to_string())
             .id_reuse_policy(WorkflowIdReusePolicy::RejectDuplicate)
+            .search_attributes(attributes::of(start))
             .rpc_options(call_options())
             .build();
         let workflow = UntypedWorkflow::new(self.workflow.as_str());
@@ -138,11 +145,11 @@ impl WorkflowEngine for TemporalEngine {
     }
 }
 
-async fn bounded<T>(call: impl Future<Output = T>) -> Result<T, EngineError> {
+pub(crate) async fn bounded<T>(call: impl Future<Output = T>) -> Result<T, EngineError> {
     let answer = tokio::time::timeout(CALL_TIMEOUT, call).await;
     answer.map_err(|_| EngineError::Unavailable(format!("no answer within {CALL_TIMEOUT:?}")))
 }
 
-fn unavailable(error: impl fmt::Display) -> EngineError {
+pub(crate) fn unavailable(error: impl fmt::Display) -> EngineError {
     EngineError::Unavailable(error.to_string())
 }

@@ -33,6 +33,8 @@ pub trait Host: Sized + Send + Sync + 'static {
     type Worker: Worker;
     /// What the server calls it.
     const NAME: &'static str;
+    /// Of its code, see [`crate::host!`].
+    const VERSION: u32;
 
     fn run(context: OnTemporal<Self>) -> impl Future<Output = Result<(), StepError>>;
 
@@ -44,6 +46,17 @@ pub trait Host: Sized + Send + Sync + 'static {
 pub struct Steps<'a, W> {
     pub(crate) implementer: Arc<Implementer<W>>,
     pub(crate) options: &'a mut WorkerOptions,
+    pub(crate) queue: Queue,
+    pub(crate) apart: BTreeSet<&'static str>,
+}
+
+/// One of the two queues of a workflow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Queue {
+    /// Workflows, and the steps that are their own.
+    Own,
+    /// Steps that are done apart.
+    Apart,
 }
 
 impl<W> fmt::Debug for Steps<'_, W> {
@@ -53,8 +66,34 @@ impl<W> fmt::Debug for Steps<'_, W> {
 }
 
 impl<W: Send + Sync + 'static> Steps<'_, W> {
+    /// A step that whoever works on the workflow does.
     pub fn add<S: Step<Worker = W>>(&mut self) {
-        self.options.register_activity::<StepActivity<S>>(Arc::clone(&self.implementer));
+        self.register::<S>(Queue::Own);
+    }
+
+    /// A step with a queue of its own, so that others may do it, elsewhere.
+    pub fn add_apart<S: Step<Worker = W>>(&mut self) {
+        self.apart.insert(S::NAME);
+        self.register::<S>(Queue::Apart);
+    }
+
+    fn register<S: Step<Worker = W>>(&mut self, queue: Queue) {
+        if self.queue == queue {
+            self.options.register_activity::<StepActivity<S>>(Arc::clone(&self.implementer));
+        }
+    }
+}
+
+/// Which steps are asked for on another queue than the workflow's, and on which.
+#[derive(Debug)]
+pub(crate) struct Apart {
+    pub steps: BTreeSet<&'static str>,
+    pub queue: String,
+}
+
+impl Apart {
+    pub(crate) fn none() -> Arc<Self> {
+        Arc::new(Self { steps: BTreeSet::new(), queue: String::new() })
     }
 }
 
@@ -65,10 +104,20 @@ const SIGNALS_MAX: usize = 1000;
 pub(crate) struct Hosted<H> {
     /// Names of the signals that came so far, waited for or not.
     signals: BTreeSet<String>,
+    apart: Arc<Apart>,
     host: PhantomData<fn() -> H>,
 }
 
 impl<H> Hosted<H> {
+    pub(crate) fn new(apart: Arc<Apart>) -> Self {
+        Self { signals: BTreeSet::new(), apart, host: PhantomData }
+    }
+
+    /// The queue of a step, where it is not the workflow's.
+    pub(crate) fn queue_of(&self, step: &str) -> Option<String> {
+        self.apart.steps.contains(step).then(|| self.apart.queue.clone())
+    }
+
     pub(crate) fn has_signal(&self, name: &str) -> bool {
         self.signals.contains(name)
     }
@@ -141,8 +190,9 @@ impl<H: Host> WorkflowImplementation for Hosted<H> {
         }
     }
 
+    /// Not called: workers make it, by [`Hosted::new`].
     fn init(_: WorkflowContextView, _: Option<RawValue>) -> Self {
-        Self { signals: BTreeSet::new(), host: PhantomData }
+        Self::new(Apart::none())
     }
 
     fn run(

@@ -8,18 +8,22 @@
 //! The ledger has the last word on what has been done: the server never decides that an effect is repeated.
 
 mod activity;
+mod attributes;
 mod connection;
 mod context;
+mod deployment;
 mod engine;
 mod failure;
 mod host;
+mod replay;
 mod worker;
 
 pub use connection::Config;
 pub use context::OnTemporal;
 pub use engine::{Fate, TemporalEngine};
 pub use host::{Host, Steps};
-pub use worker::{Error, run_worker, run_worker_for};
+pub use replay::{ReplayError, replay};
+pub use worker::{Error, Part, run_worker, run_worker_for};
 
 #[doc(hidden)]
 pub mod private {
@@ -31,17 +35,20 @@ pub mod private {
 /// ```ignore
 /// temporal::host! {
 ///     /// A turn of an agent.
-///     pub Turn = "turn", worker App, run |context| agents::turn(&context, context.run_id()),
-///     steps [LoadContext, CallModel, RunTool, Finish]
+///     pub Turn = "turn", version 1, worker App, run |context| agents::turn(&context, context.run_id()),
+///     steps [LoadContext, CallModel, Finish], apart [RunTool]
 /// }
 /// ```
-/// `run` gives a future of `Result<(), StepError>`. A step that is not in `steps` waits for a worker that has it: name
-/// all.
+/// `run` gives a future of `Result<(), StepError>`. Steps that are `apart` have a queue of their own, for workers of
+/// their own. A step that is in neither list waits for a worker that has it: name all.
+///
+/// `version` is the workflow's: one more whenever its code asks for other steps than before, so that runs under way end
+/// on the code that they began on.
 #[macro_export]
 macro_rules! host {
     (
-        $(#[$meta:meta])* $visibility:vis $name:ident = $workflow:literal, worker $worker:ty,
-        run |$context:ident| $run:expr, steps [$($step:ty),+ $(,)?] $(,)?
+        $(#[$meta:meta])* $visibility:vis $name:ident = $workflow:literal, version $version:literal, worker $worker:ty,
+        run |$context:ident| $run:expr, steps [$($step:ty),+ $(,)?] $(, apart [$($apart:ty),+ $(,)?])? $(,)?
     ) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy)]
@@ -50,6 +57,7 @@ macro_rules! host {
         impl $crate::Host for $name {
             type Worker = $worker;
             const NAME: &'static str = $workflow;
+            const VERSION: u32 = $version;
 
             async fn run($context: $crate::OnTemporal<Self>) -> ::std::result::Result<(), $crate::private::StepError> {
                 $run.await
@@ -57,6 +65,7 @@ macro_rules! host {
 
             fn steps(steps: &mut $crate::Steps<'_, Self::Worker>) {
                 $(steps.add::<$step>();)+
+                $($(steps.add_apart::<$apart>();)+)?
             }
         }
     };

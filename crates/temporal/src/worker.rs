@@ -1,14 +1,13 @@
 //! The worker's side: polls the queue and does what it gets.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
 use platform::durable::Ledger;
 use temporalio_client::Client;
-use temporalio_common::worker::WorkerDeploymentOptions;
 use temporalio_sdk::{
     Runtime, Worker, WorkerOptions,
     runtime::{
@@ -22,7 +21,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     activity::{Ended, HEARTBEAT, Implementer},
     connection::Config,
-    host::{Host, Hosted, Steps},
+    deployment,
+    host::{Apart, Host, Hosted, Queue, Steps},
 };
 
 /// Steps under way when the worker is told to stop may take this long; then they are left to another worker.
@@ -34,8 +34,6 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 const STICKY_WAIT: Duration = Duration::from_secs(2);
 /// Workflows kept in memory.
 const WORKFLOWS_KEPT: usize = 500;
-/// What the server's histories call this build. Code that no longer fits a history fails it, whatever this says.
-const BUILD: &str = "1";
 /// Steps after which an inner worker is replaced: SDK 1.1 keeps a few hundred bytes of each for as long as it lives
 /// (`task_tokens_to_cancels` only grows), so this bounds the loss to some tens of megabytes.
 const LIFE_STEPS: u64 = 100_000;
@@ -46,20 +44,31 @@ pub enum Error {
     Setup(String),
 }
 
-/// Works on `config`'s queue until `stop` fires, then lets steps under way end. A server that is away is waited for.
+/// What of a workflow a worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    All,
+    /// The workflow, and the steps that are its own.
+    Workflows,
+    /// The steps that are done apart.
+    Apart,
+}
+
+/// Works on the queues of `part` until `stop` fires, then lets steps under way end. A server that is away is waited for.
 ///
-/// `concurrency` bounds the steps at once. Ends early only if `H` can't be hosted at all.
+/// `concurrency` bounds the steps at once, on each queue. Ends early only if `H` can't be hosted at all.
 pub async fn run_worker<H: Host>(
     config: Config,
     worker: Arc<H::Worker>,
     ledger: Ledger,
     stop: CancellationToken,
     concurrency: usize,
+    part: Part,
 ) -> Result<(), Error> {
-    run_worker_for::<H>(config, worker, ledger, stop, concurrency, LIFE_STEPS).await
+    run_worker_for::<H>(config, worker, ledger, stop, concurrency, part, LIFE_STEPS).await
 }
 
-/// [`run_worker`] whose inner worker is replaced after `life` steps, for tests.
+/// [`run_worker`] whose inner workers are replaced after `life` steps, for tests.
 #[doc(hidden)]
 pub async fn run_worker_for<H: Host>(
     config: Config,
@@ -67,15 +76,30 @@ pub async fn run_worker_for<H: Host>(
     ledger: Ledger,
     stop: CancellationToken,
     concurrency: usize,
+    part: Part,
     life: u64,
 ) -> Result<(), Error> {
-    let host = Hosting { config, worker, ledger, stop: stop.clone(), concurrency, life };
+    let on = |queue| {
+        let (config, worker, ledger) = (config.clone(), Arc::clone(&worker), ledger.clone());
+        work::<H>(Hosting { config, worker, ledger, stop: stop.clone(), concurrency, queue, life })
+    };
+    match part {
+        Part::Workflows => on(Queue::Own).await,
+        Part::Apart => on(Queue::Apart).await,
+        Part::All => tokio::try_join!(on(Queue::Own), on(Queue::Apart)).map(|_| ()),
+    }
+}
+
+/// Works on one queue.
+async fn work<H: Host>(host: Hosting<H::Worker>) -> Result<(), Error> {
+    let stop = host.stop.clone();
     let mut retired = JoinSet::new();
     let mut backoff = BACKOFF_MIN;
     while !stop.is_cancelled() {
         let started = Instant::now();
         match host.config.connect().await {
             Ok(client) => {
+                let promoted = host.promoted::<H>(client.clone());
                 let mut thread = host.start::<H>(client)?;
                 tokio::select! {
                     ran = &mut thread.done => failed(ran)?,
@@ -83,6 +107,7 @@ pub async fn run_worker_for<H: Host>(
                         retired.spawn(thread.ended());
                         continue;
                     }
+                    () = promoted => {}
                 }
             }
             Err(error) => {
@@ -126,6 +151,7 @@ struct Hosting<W> {
     ledger: Ledger,
     stop: CancellationToken,
     concurrency: usize,
+    queue: Queue,
     life: u64,
 }
 
@@ -145,6 +171,14 @@ impl Thread {
 }
 
 impl<W: Send + Sync + 'static> Hosting<W> {
+    /// Has new runs begin on this worker's version, where there are versions; and does not end.
+    async fn promoted<H: Host<Worker = W>>(&self, client: Client) {
+        if let Some(deployment) = &self.config.deployment {
+            deployment::promote(client, deployment, H::VERSION).await;
+        }
+        std::future::pending().await
+    }
+
     fn start<H: Host<Worker = W>>(&self, client: Client) -> Result<Thread, Error> {
         let stop = self.stop.child_token();
         let implementer = Arc::new(Implementer {
@@ -155,7 +189,8 @@ impl<W: Send + Sync + 'static> Hosting<W> {
             retire: CancellationToken::new(),
         });
         let (halt, retire) = (implementer.halt.clone(), implementer.retire.clone());
-        let options = options::<H>(&self.config, implementer, self.concurrency).map_err(Error::Setup)?;
+        let options =
+            options::<H>(&self.config, implementer, self.concurrency, self.queue).map_err(Error::Setup)?;
         let (tell, done) = oneshot::channel();
         let handle = Handle::current();
         let thread = Thread { done, retire: retire.clone(), _stop: stop.clone().drop_guard() };
@@ -171,6 +206,7 @@ fn options<H: Host>(
     config: &Config,
     implementer: Arc<Implementer<H::Worker>>,
     concurrency: usize,
+    queue: Queue,
 ) -> Result<WorkerOptions, String> {
     let slots = || FixedSizeSlotSupplier::new(concurrency.max(1));
     let tuner = TunerHolder::builder()
@@ -179,18 +215,29 @@ fn options<H: Host>(
         .local_activity_task_slot_supplier(slots())
         .nexus_task_slot_supplier(FixedSizeSlotSupplier::new(1))
         .build();
-    let mut options = WorkerOptions::new(config.task_queue.clone())
+    let name = match queue {
+        Queue::Own => &config.task_queue,
+        Queue::Apart => &config.apart_queue,
+    };
+    let mut options = WorkerOptions::new(name.clone())
         .tuner(tuner)
         .max_cached_workflows(WORKFLOWS_KEPT)
         .sticky_queue_schedule_to_start_timeout(STICKY_WAIT)
         .max_heartbeat_throttle_interval(HEARTBEAT / 2)
-        .deployment_options(WorkerDeploymentOptions::from_build_id(BUILD.to_owned()))
+        .deployment_options(deployment::options(config.deployment.as_deref(), H::VERSION))
         // A workflow whose code has changed fails; it would be tried for ever else, and its run never end.
         .workflow_failure_errors(HashSet::from([WorkflowErrorType::Nondeterminism]))
         .build();
-    options.register_workflow::<Hosted<H>>().map_err(|error| error.to_string())?;
-    options.register_activity::<Ended<H::Worker>>(Arc::clone(&implementer));
-    H::steps(&mut Steps { implementer, options: &mut options });
+    if queue == Queue::Own {
+        options.register_activity::<Ended<H::Worker>>(Arc::clone(&implementer));
+    }
+    let mut steps = Steps { implementer, options: &mut options, queue, apart: BTreeSet::new() };
+    H::steps(&mut steps);
+    if queue == Queue::Own {
+        let apart = Arc::new(Apart { steps: steps.apart, queue: config.apart_queue.clone() });
+        let hosted = move || Hosted::<H>::new(Arc::clone(&apart));
+        options.register_workflow_with_factory(hosted).map_err(|error| error.to_string())?;
+    }
     Ok(options)
 }
 

@@ -10,11 +10,11 @@ use std::{
 };
 
 use contracts::{
-    RunId,
-    engine::{EngineError, WorkflowEngine},
+    AgentId, RunId, TenantId,
+    engine::{EngineError, Start, WorkflowEngine},
 };
 use platform::durable::StepError;
-use temporal::{Config, Fate, TemporalEngine};
+use temporal::{Config, Fate, Part, ReplayError, TemporalEngine};
 use testing::contract::{
     Choose, Clash, Deaf, Final, Flaky, Harness, Hold, Keyed, Mark, Model, Once, Pay, Scenario, Slow, Tool,
     World, change_code, until, workflow,
@@ -31,9 +31,18 @@ const LIFE_STEPS: u64 = 30;
 const ROUND_BYTES_MAX: i64 = 2048;
 
 temporal::host! {
-    Contract = "contract", worker World, run |context| workflow(&context),
-    steps [Choose, Clash, Mark, Hold, Deaf, Flaky, Slow, Final, Once, Keyed, Pay, Model, Tool]
+    Contract = "contract", version 1, worker World, run |context| workflow(&context),
+    steps [Choose, Clash, Mark, Hold, Deaf, Flaky, Slow, Final, Model], apart [Once, Keyed, Pay, Tool]
 }
+
+temporal::host! {
+    /// The same workflow after a change.
+    Later = "contract", version 2, worker World, run |context| workflow(&context),
+    steps [Choose, Clash, Mark, Hold, Deaf, Flaky, Slow, Final, Model], apart [Once, Keyed, Pay, Tool]
+}
+
+/// The code of [`Later`], which asks for other steps.
+const CHANGED: u8 = 2;
 
 /// The server that the tests share. It is left up, for the next run of them.
 static SERVER: LazyLock<String> = LazyLock::new(|| up(&["up", "temporal"]));
@@ -47,7 +56,19 @@ fn config(task_queue: &str) -> Config {
 }
 
 fn config_at(address: String, task_queue: &str) -> Config {
-    Config { address, namespace: "default".to_owned(), task_queue: task_queue.to_owned() }
+    let apart_queue = format!("{task_queue}-t");
+    Config {
+        address,
+        namespace: "default".to_owned(),
+        task_queue: task_queue.to_owned(),
+        apart_queue,
+        deployment: None,
+    }
+}
+
+/// Of nobody in particular.
+fn start(run: RunId) -> Start {
+    Start { run, tenant: TenantId::new(), agent: AgentId::new() }
 }
 
 /// A worker process.
@@ -62,6 +83,7 @@ impl Process {
             .env("CONTRACT_WORLD", world)
             .env("CONTRACT_CODE", code.to_string())
             .env("CONTRACT_LIFE", LIFE_STEPS.to_string())
+            .envs(config.deployment.iter().map(|name| ("CONTRACT_DEPLOYMENT", name)))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn();
@@ -92,9 +114,13 @@ impl Drop for Process {
 #[expect(clippy::disallowed_methods, reason = "how a test talks to its own process")]
 async fn worker_process() {
     let variable = |name: &str| std::env::var(name).expect("the tests start it");
-    change_code(variable("CONTRACT_CODE").parse().expect("a number"));
+    let code = variable("CONTRACT_CODE").parse().expect("a number");
+    change_code(code);
     let world = World::open(&variable("CONTRACT_WORLD")).await;
+    let deployment = std::env::var("CONTRACT_DEPLOYMENT").ok();
+    let later = deployment.is_some() && code == CHANGED;
     let config = config_at(variable("CONTRACT_SERVER"), &variable("CONTRACT_QUEUE"));
+    let config = Config { deployment, ..config };
     let stop = CancellationToken::new();
     let parent_gone = stop.clone();
     std::thread::spawn(move || {
@@ -103,9 +129,12 @@ async fn worker_process() {
     });
     let ledger = world.ledger();
     let life = variable("CONTRACT_LIFE").parse().expect("a number");
-    temporal::run_worker_for::<Contract>(config, world, ledger, stop, CONCURRENCY, life)
-        .await
-        .expect("it runs");
+    let worked = if later {
+        temporal::run_worker_for::<Later>(config, world, ledger, stop, CONCURRENCY, Part::All, life).await
+    } else {
+        temporal::run_worker_for::<Contract>(config, world, ledger, stop, CONCURRENCY, Part::All, life).await
+    };
+    worked.expect("it runs");
 }
 
 struct OnServer {
@@ -139,6 +168,14 @@ impl OnServer {
         self.engine.history_size(run).await.expect("the server answers").0
     }
 
+    /// A run that waits at its gate, and whether the earlier code began it.
+    async fn begin_changed(&self) -> (RunId, bool) {
+        let run = self.world.run(Scenario::Changed).await;
+        self.engine.start_turn(&start(run)).await.expect("the server starts it");
+        self.world.seen(run, "gate begun", 1).await;
+        (run, !self.world.effects(run, "before").await.is_empty())
+    }
+
     async fn closed(&self, run: RunId) {
         until("the workflow's end", || async {
             (self.engine.fate(run).await.expect("the server answers") == Fate::Closed).then_some(())
@@ -157,7 +194,7 @@ impl Harness for OnServer {
     }
 
     async fn start(&mut self, run: RunId) {
-        self.engine.start_turn(run).await.expect("the server starts it");
+        self.engine.start_turn(&start(run)).await.expect("the server starts it");
     }
 
     async fn cancel(&mut self, run: RunId) {
@@ -245,6 +282,91 @@ async fn a_stalled_worker_cannot_complete_a_step_that_was_given_away() {
     assert_eq!(harness.world.changes(run, "pay").await, 1);
 }
 
+/// Runs that are at work while the version changes; without versions each would get to a worker by chance.
+const RUNS_OVER_A_CHANGE: usize = 5;
+
+#[tokio::test]
+async fn a_run_ends_on_the_version_that_it_began_on() {
+    let mut harness = OnServer::new().await;
+    harness.kill().await;
+    harness.config.deployment = Some(harness.config.task_queue.clone());
+    harness.resume(0).await;
+    let mut begun = Vec::new();
+    for _ in 0..RUNS_OVER_A_CHANGE {
+        let (run, earlier) = harness.begin_changed().await;
+        assert!(earlier);
+        begun.push(run);
+    }
+
+    let later = Process::start(&harness.config, harness.place.dsn(), CHANGED);
+    while harness.begin_changed().await.1 {}
+    // No worker has the earlier runs in memory any more, and the earlier version is started last.
+    harness.kill().await;
+    harness.resume(0).await;
+
+    for run in begun {
+        harness.world.open_gate(run, "gate").await;
+        assert_eq!(harness.outcome(run).await, Ok(()));
+    }
+    assert!(!harness.begin_changed().await.1, "the earlier version is not current again");
+    drop(later);
+}
+
+#[tokio::test]
+async fn runs_are_found_by_tenant_agent_and_state() {
+    let mut harness = OnServer::new().await;
+    let run = harness.world.run(Scenario::Signalled).await;
+    let labelled = start(run);
+    harness.engine.start_turn(&labelled).await.expect("the server starts it");
+    let of = format!("SomaTenant = '{}' AND SomaAgent = '{}'", labelled.tenant, labelled.agent);
+    let found = async |state: &str| {
+        let query = format!("{of} AND {state}");
+        let engine = &harness.engine;
+        until(&query, || async { (engine.matching(&query).await.ok() == Some(1)).then_some(()) }).await;
+    };
+
+    harness.world.seen(run, "before one", 1).await;
+    found("SomaState = 'waiting'").await;
+    assert_eq!(harness.engine.under_way().await.expect("the server answers"), [run]);
+    for name in ["one", "two"] {
+        harness.world.signal(run, name).await;
+        harness.engine.signal_turn(run, name).await.expect("the server takes it");
+    }
+    found("SomaState = 'running' AND ExecutionStatus = 'Completed'").await;
+    assert_eq!(harness.outcome(run).await, Ok(()));
+    until("nothing is under way", || async {
+        harness.engine.under_way().await.expect("the server answers").is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_history_is_replayed_by_code_that_fits_it() {
+    let mut harness = OnServer::new().await;
+    assert_eq!(harness.engine.history(RunId::new()).await.expect("the server answers"), None);
+    let run = harness.world.run(Scenario::Changed).await;
+    harness.start(run).await;
+    harness.world.seen(run, "gate begun", 1).await;
+    let half = harness.engine.history(run).await.expect("the server answers").expect("it is known");
+    harness.world.open_gate(run, "gate").await;
+    assert_eq!(harness.outcome(run).await, Ok(()));
+    harness.closed(run).await;
+    let whole = harness.engine.history(run).await.expect("the server answers").expect("it is known");
+    assert!(whole.len() > half.len());
+
+    for history in [&half, &whole] {
+        temporal::replay::<Contract>(history).await.expect("it fits");
+    }
+    let garbage = temporal::replay::<Contract>(b"{}").await;
+    assert!(matches!(garbage, Err(ReplayError::NoHistory(_))), "{garbage:?}");
+    // The code is this process's, and each test has a process.
+    change_code(CHANGED);
+    for history in [&half, &whole] {
+        let replayed = temporal::replay::<Later>(history).await;
+        assert!(matches!(replayed, Err(ReplayError::DoesNotFit(_))), "{replayed:?}");
+    }
+}
+
 /// A server of its own, which is stopped with the test.
 struct OwnServer {
     name: String,
@@ -298,9 +420,11 @@ async fn runs_go_on_after_the_server_was_away() {
 async fn a_server_that_is_away_is_an_error_and_no_hang() {
     let nobody = Config { address: "127.0.0.1:1".to_owned(), ..config("none") };
     let engine = TemporalEngine::new(nobody, NAME);
-    for answer in
-        [engine.ready().await, engine.start_turn(RunId::new()).await, engine.cancel_turn(RunId::new()).await]
-    {
+    for answer in [
+        engine.ready().await,
+        engine.start_turn(&start(RunId::new())).await,
+        engine.cancel_turn(RunId::new()).await,
+    ] {
         assert!(matches!(answer, Err(EngineError::Unavailable(_))), "{answer:?}");
     }
 }

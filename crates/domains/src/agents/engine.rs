@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use contracts::{
     RunId,
-    engine::{EngineError, WorkflowEngine},
+    engine::{EngineError, Start, WorkflowEngine},
 };
 use platform::durable::Engine;
 
@@ -36,8 +36,8 @@ impl EmbeddedTurns {
 
 #[async_trait::async_trait]
 impl WorkflowEngine for EmbeddedTurns {
-    async fn start_turn(&self, run: RunId) -> Result<(), EngineError> {
-        self.0.start(run);
+    async fn start_turn(&self, start: &Start) -> Result<(), EngineError> {
+        self.0.start(start.run);
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use contracts::{ConversationId, RunId};
+use contracts::{ConversationId, RunId, engine::Start};
 use platform::{
     database::Error,
     durable::{self, unix_ms},
@@ -26,10 +26,10 @@ const LEFT_MS: i64 = 5_000;
 const LOST_AFTER: Duration = agents::OVERTIME_MAX.saturating_add(Duration::from_secs(60));
 
 /// Asks the engine to work on a run. Where it can't, the sweep asks again.
-pub(super) async fn start(app: &App, run: RunId) {
+pub(super) async fn start(app: &App, start: &Start) {
     let Some(engine) = app.engine() else { return };
-    if let Err(error) = engine.start_turn(run).await {
-        tracing::warn!(%run, %error, "a run could not be started yet");
+    if let Err(error) = engine.start_turn(start).await {
+        tracing::warn!(run = %start.run, %error, "a run could not be started yet");
     }
 }
 
@@ -67,9 +67,9 @@ pub async fn start_next(app: &App, conversation: ConversationId) -> Result<(), E
         .database
         .write(move |tx| Box::pin(async move { store::runs::claim_next(tx, conversation, unix_ms()).await }))
         .await?;
-    if let Some(run) = claimed {
+    if let Some(claimed) = claimed {
         platform::faults::point("run_claimed");
-        start(app, run).await;
+        start(app, &claimed).await;
     }
     Ok(())
 }
@@ -110,7 +110,7 @@ async fn pick_up(app: &App, started_before: i64) -> Result<(), Error> {
                     fail_lost(app, run.id, "lost", "The run's workflow was ended from outside.").await;
                 continue;
             }
-            start(app, run.id).await;
+            start(app, &Start { run: run.id, tenant: run.tenant, agent: run.agent }).await;
             if run.state == RunState::Cancelling {
                 cancel(app, run.id).await;
             }

@@ -149,6 +149,10 @@ pub struct Workflows {
     pub choice: WorkflowChoice,
     pub namespace: String,
     pub queue: String,
+    /// Of tool calls.
+    pub tools_queue: String,
+    /// The name under which workers are versions of one deployment.
+    pub deployment: Option<String>,
     pub concurrency: usize,
 }
 

@@ -185,6 +185,8 @@ impl Reader<'_> {
         let host = self.text("SA01_TEMPORAL_HOST");
         let namespace = self.text("SA01_TEMPORAL_NAMESPACE");
         let queue = self.text("SA01_TEMPORAL_CONVERSATION_QUEUE");
+        let tools_queue = self.text("SA01_TEMPORAL_TOOLS_QUEUE");
+        let deployment = self.text("SA01_TEMPORAL_DEPLOYMENT");
         let concurrency = self.parsed::<usize>("SA01_TURNS_AT_ONCE", "expected a whole number");
         let host = host?;
         let choice = if host == EMBEDDED {
@@ -203,7 +205,19 @@ impl Reader<'_> {
             self.fault("SA01_TURNS_AT_ONCE", "expected at least 1");
             return None;
         }
-        Some(Workflows { choice, namespace: namespace?, queue: queue?, concurrency })
+        let (queue, tools_queue) = (queue?, tools_queue?);
+        if queue == tools_queue {
+            self.fault(
+                "SA01_TEMPORAL_TOOLS_QUEUE",
+                "expected another queue than SA01_TEMPORAL_CONVERSATION_QUEUE",
+            );
+            return None;
+        }
+        if deployment.as_ref().is_some_and(|name| name.contains('.')) {
+            self.fault("SA01_TEMPORAL_DEPLOYMENT", "expected a name without a dot");
+            return None;
+        }
+        Some(Workflows { choice, namespace: namespace?, queue, tools_queue, deployment, concurrency })
     }
 
     fn model(&mut self, data_dir: &std::path::Path) -> Option<Model> {

@@ -271,9 +271,26 @@ pub const SETTINGS: &[Setting] = &[
         "SA01_TEMPORAL_CONVERSATION_QUEUE",
         Kind::Text,
         Some("conversation"),
-        "The Temporal task queue of turns.",
+        "The Temporal task queue of turns and of their model calls.",
     ),
-    optional("SA01_TURNS_AT_ONCE", Kind::Number, Some("64"), "Turns that one process runs at the same time."),
+    optional(
+        "SA01_TEMPORAL_TOOLS_QUEUE",
+        Kind::Text,
+        Some("tool-executor"),
+        "The Temporal task queue of tool calls.",
+    ),
+    optional(
+        "SA01_TEMPORAL_DEPLOYMENT",
+        Kind::Text,
+        None,
+        "The name of Temporal's worker deployment, whose versions workers then are: a turn ends on the version that it began on. Without it any worker goes on with any turn.",
+    ),
+    optional(
+        "SA01_TURNS_AT_ONCE",
+        Kind::Number,
+        Some("64"),
+        "Turns that one process runs at the same time; of a worker for tools, tool calls.",
+    ),
     optional(
         "SA01_APPROVAL_EXPIRY",
         Kind::Number,

@@ -13,6 +13,7 @@ mod dlq;
 mod keygen;
 mod migrate;
 mod policy;
+mod replay;
 mod serve;
 mod tenant;
 mod worker;
@@ -56,6 +57,8 @@ pub enum Command {
     Serve(serve::Arguments),
     /// Run the turns that a Temporal server hands out, and carry events to and from Kafka.
     Worker(worker::Arguments),
+    /// Say whether workers of this version can go on with turns that another version began.
+    Replay(replay::Arguments),
     /// Talk to an agent.
     Chat(chat::Arguments),
     /// Show a run survive the death of its server: no model, no network, nothing left behind.
@@ -103,6 +106,7 @@ pub async fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Worker(arguments) => worker::run(arguments).await,
+        Command::Replay(arguments) => replay::run(arguments).await,
         Command::Chat(arguments) => chat::run(arguments).await,
         Command::Demo => demo::run().await,
         Command::Migrate(arguments) => migrate::run(arguments).await,

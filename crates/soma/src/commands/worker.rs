@@ -8,6 +8,7 @@ use platform::{
     telemetry::{self, Metrics},
     vault::Standing,
 };
+use temporal::Part;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +27,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub struct Arguments {
     /// What to work on.
     kind: Kind,
-    /// Turns at once, in place of SA01_TURNS_AT_ONCE.
+    /// Turns at once, in place of SA01_TURNS_AT_ONCE; with `tools`, tool calls.
     #[arg(long)]
     concurrency: Option<NonZeroUsize>,
     /// Where it answers /health/live, /health/ready and /metrics, as in 127.0.0.1:9464; nowhere unless told.
@@ -36,10 +37,29 @@ pub struct Arguments {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// Turns and events.
+    /// Turns, tool calls and events.
     All,
+    /// Turns and their model calls. Tool calls wait for a worker with `tools`, or `all`.
+    Conversation,
+    /// Tool calls.
+    Tools,
     /// Events: carries them to Kafka, and takes messages from there.
     Events,
+}
+
+impl Kind {
+    fn part(self) -> Option<Part> {
+        match self {
+            Self::All => Some(Part::All),
+            Self::Conversation => Some(Part::Workflows),
+            Self::Tools => Some(Part::Apart),
+            Self::Events => None,
+        }
+    }
+
+    fn carries(self) -> bool {
+        matches!(self, Self::All | Self::Events)
+    }
 }
 
 pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
@@ -67,18 +87,26 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     stop_on_signal(&stop)?;
     let secrets = watch(session, standing, &stop);
     let sweep = tokio::spawn(conversations::sweep(Arc::clone(&app), stop.clone()));
-    let carriers = Carriers::start(&app, &stop)?;
-    let worked = if kind == Kind::All {
-        tracing::info!(address = temporal.address, queue = temporal.task_queue, concurrency, "working");
-        println!("working on queue {}", temporal.task_queue);
+    let carriers = kind.carries().then(|| Carriers::start(&app, &stop)).transpose()?;
+    let (queue, tools_queue) = (temporal.task_queue.clone(), temporal.apart_queue.clone());
+    let what = match kind {
+        Kind::All => format!("queue {queue} and queue {tools_queue}"),
+        Kind::Conversation => format!("queue {queue}"),
+        Kind::Tools => format!("queue {tools_queue}"),
+        Kind::Events => "events".to_owned(),
+    };
+    tracing::info!(address = temporal.address, queue, tools_queue, concurrency, ?kind, "working");
+    println!("working on {what}");
+    let worked = if let Some(part) = kind.part() {
         let (app, ledger) = (Arc::clone(&app), app.ledger.clone());
-        temporal::run_worker::<Turn>(temporal, app, ledger, stop, concurrency).await
+        temporal::run_worker::<Turn>(temporal, app, ledger, stop, concurrency, part).await
     } else {
-        println!("working on events");
         stop.cancelled().await;
         Ok(())
     };
-    carriers.end().await;
+    if let Some(carriers) = carriers {
+        carriers.end().await;
+    }
     drop(sweep.await);
     app.model.shut_down();
     if let Some(traces) = traces {

@@ -40,6 +40,7 @@ mod openai_agents;
 mod openai_models;
 mod operations;
 mod people;
+mod replaying;
 mod resuming;
 mod retention;
 mod rights;

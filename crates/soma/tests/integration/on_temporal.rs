@@ -31,7 +31,7 @@ static SERVER: LazyLock<String> =
     LazyLock::new(|| engines(&["up", "temporal"]).setting("SA01_TEMPORAL_HOST").to_owned());
 
 /// A `soma worker all`: its process ends with it.
-struct Worker {
+pub struct Worker {
     child: Child,
     /// What it printed first.
     first: String,
@@ -40,8 +40,12 @@ struct Worker {
 }
 
 impl Worker {
-    async fn start(server: &Server) -> Self {
+    pub async fn start(server: &Server) -> Self {
         Self::start_by(server, &["worker", "all"], 1).await
+    }
+
+    async fn of_kind(server: &Server, kind: &str) -> Self {
+        Self::start_by(server, &["worker", kind], 1).await
     }
 
     /// By a command that prints so many lines when it works.
@@ -58,7 +62,12 @@ impl Worker {
             let line = tokio::time::timeout(PATIENCE, output.next_line()).await;
             printed.extend(line.expect("it works in time").expect("readable output"));
         }
-        let expected = format!("working on queue {}", queue_of(server));
+        let (queue, tools) = (queue_of(server), tools_queue_of(server));
+        let expected = match arguments[1] {
+            "conversation" => format!("working on queue {queue}"),
+            "tools" => format!("working on queue {tools}"),
+            _ => format!("working on queue {queue} and queue {tools}"),
+        };
         let log = || std::fs::read_to_string(&path).unwrap_or_default();
         assert_eq!(printed.last(), Some(&expected), "{}", log());
         Self { child, first: printed.swap_remove(0), _output: output }
@@ -71,10 +80,15 @@ impl Worker {
 }
 
 /// A gateway on a queue of its own, whose name is as long as the usual one's: histories hold it.
-async fn gateway(settings: &[(&str, &str)]) -> Server {
+pub async fn gateway(settings: &[(&str, &str)]) -> Server {
     let id = RunId::new().to_string();
     let queue = &id[id.len() - "conversation".len()..];
-    let own = [("SA01_TEMPORAL_HOST", SERVER.as_str()), ("SA01_TEMPORAL_CONVERSATION_QUEUE", queue)];
+    let tools = &id[id.len() - "tool-executor".len()..];
+    let own = [
+        ("SA01_TEMPORAL_HOST", SERVER.as_str()),
+        ("SA01_TEMPORAL_CONVERSATION_QUEUE", queue),
+        ("SA01_TEMPORAL_TOOLS_QUEUE", tools),
+    ];
     Server::start_with(&[&own[..], settings].concat()).await
 }
 
@@ -82,18 +96,24 @@ fn queue_of(server: &Server) -> &str {
     &server.settings["SA01_TEMPORAL_CONVERSATION_QUEUE"]
 }
 
+fn tools_queue_of(server: &Server) -> &str {
+    &server.settings["SA01_TEMPORAL_TOOLS_QUEUE"]
+}
+
 /// What the Temporal server itself knows of this install's runs.
-fn engine(server: &Server) -> TemporalEngine {
+pub fn engine(server: &Server) -> TemporalEngine {
     let config = temporal::Config {
         address: SERVER.clone(),
         namespace: "default".into(),
         task_queue: queue_of(server).to_owned(),
+        apart_queue: tools_queue_of(server).to_owned(),
+        deployment: None,
     };
     TemporalEngine::new(config, WORKFLOW)
 }
 
 /// Waits until the server has that of a run.
-async fn has_fate(engine: &TemporalEngine, run: &str, fate: Fate) {
+pub async fn has_fate(engine: &TemporalEngine, run: &str, fate: Fate) {
     let run: RunId = run.parse().unwrap();
     let what = format!("the workflow is {fate:?}");
     until(&what, || async { (engine.fate(run).await.unwrap() == fate).then_some(()) }).await;
@@ -106,29 +126,39 @@ async fn nothing_is_reserved(api: &Api) {
 }
 
 /// A message whose answer holds what only a program that was really run can know.
-const COMPUTES: &str = r#"[[tool code_execute {"language": "python", "code": "print(123456789 * 987654321)"}]]
+pub const COMPUTES: &str = r#"[[tool code_execute {"language": "python", "code": "print(123456789 * 987654321)"}]]
     [[say It is {result}]]"#;
 const COMPUTED: &str = "It is 121932631112635269\n";
+
+/// With an agent whose calls of `code_execute` a person must approve.
+pub async fn careful_conversation(api: &Api) -> String {
+    let agent = json!({
+        "slug": "careful", "name": "Careful", "tools": ["code_execute"], "tools_ask": ["code_execute"],
+    });
+    api.post("/api/v2/agents", agent).await.expect(201);
+    api.conversation_with("careful").await
+}
+
+/// Approves the one call that waits.
+pub async fn approve(api: &Api) {
+    let pending = api.get("/api/v2/approvals?state=pending").await.expect(200);
+    let approval = &pending["items"][0];
+    let decision = json!({ "decision": "approve", "arguments_hash": approval["arguments_hash"] });
+    let path = format!("/api/v2/approvals/{}/decide", approval["id"].as_str().unwrap());
+    api.post(&path, decision).await.expect(200);
+}
 
 #[tokio::test]
 async fn a_run_waits_for_a_person_on_temporal_though_its_worker_is_killed() {
     let server = gateway(&[]).await;
     let worker = Worker::start(&server).await;
     let api = server.api();
-    let agent = json!({
-        "slug": "careful", "name": "Careful", "tools": ["code_execute"], "tools_ask": ["code_execute"],
-    });
-    api.post("/api/v2/agents", agent).await.expect(201);
-    let conversation = api.conversation_with("careful").await;
+    let conversation = careful_conversation(&api).await;
     let run = api.say(&conversation, COMPUTES).await;
     api.stream(&run, 0).await.read_to("approval.requested").await;
     worker.kill().await;
 
-    let pending = api.get("/api/v2/approvals?state=pending").await.expect(200);
-    let approval = &pending["items"][0];
-    let decision = json!({ "decision": "approve", "arguments_hash": approval["arguments_hash"] });
-    let path = format!("/api/v2/approvals/{}/decide", approval["id"].as_str().unwrap());
-    api.post(&path, decision).await.expect(200);
+    approve(&api).await;
     let _worker = Worker::start(&server).await;
 
     assert_eq!(api.end_of(&run).await.answer(), COMPUTED);
@@ -160,6 +190,9 @@ async fn a_turn_with_code_execute_answers_with_the_tools_output_on_temporal() {
     assert_eq!((chat.status.code(), text(&chat.stdout)), (Some(0), format!("{COMPUTED}\n")));
     assert!(text(&chat.stderr).contains("go on with: soma chat"), "{}", text(&chat.stderr));
 }
+
+/// Start, two tasks of the workflow with a step of their own in between, and the tool call that is asked for.
+const EVENTS_BEFORE_A_TOOL: i64 = 11;
 
 /// Input tokens of the scripted model's count, for each of the turn's model calls.
 const CONTEXT_TOKENS: u64 = 50_000;
@@ -251,6 +284,37 @@ async fn serve_runs_no_workflow_with_temporal() {
     let _worker = Worker::start(&server).await;
     assert_eq!(api.end_of(&run).await.answer(), "at last");
     assert_eq!(api.end_of(&next).await.answer(), "and then");
+}
+
+#[tokio::test]
+async fn turns_and_tool_calls_have_workers_of_their_own_on_temporal() {
+    let server = gateway(&[]).await;
+    let conversations = Worker::of_kind(&server, "conversation").await;
+    let api = server.api();
+    let conversation = api.conversation().await;
+    let run = api.say(&conversation, COMPUTES).await;
+    let engine = engine(&server);
+    // The model was asked, its answer taken, and the tool call put on the other queue, from where nobody takes it.
+    let events = async || engine.history_size(run.parse().unwrap()).await.unwrap().1;
+    until("the tool call waits", || async { (events().await >= EVENTS_BEFORE_A_TOOL).then_some(()) }).await;
+    server.model.wait_for(PATIENCE, |counts| counts.requests == 1 && counts.in_flight == 0).await;
+    assert_eq!(api.run(&run).await["state"], "running");
+
+    let tools = Worker::of_kind(&server, "tools").await;
+    let mut stream = api.stream(&run, 0).await;
+    let told = stream.read_to("tool.result").await;
+    assert_eq!(told.last().unwrap().payload()["output"], "121932631112635269\n");
+    assert_eq!(api.end_of(&run).await.answer(), COMPUTED);
+
+    // Without one for turns nobody asks the model, though there is one for tools.
+    conversations.kill().await;
+    let requests = server.model.counts().requests;
+    let run = api.say(&conversation, "[[say at last]]").await;
+    has_fate(&engine, &run, Fate::Running).await;
+    assert_eq!(server.model.counts().requests, requests);
+    let _conversations = Worker::of_kind(&server, "conversation").await;
+    assert_eq!(api.end_of(&run).await.answer(), "at last");
+    tools.kill().await;
 }
 
 #[tokio::test]

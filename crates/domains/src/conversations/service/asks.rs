@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use contracts::{
     Caller, ConversationId, MessageId, RunId, TenantId,
+    engine::Start,
     model::{ChatMessage, Role},
     policy::Resource,
 };
@@ -96,6 +97,7 @@ pub(crate) async fn ask(app: &App, caller: &Caller, question: Question) -> Resul
             (conversation, true, vec![create, send])
         }
     };
+    let agent = question.agent.id;
     let now = unix_ms();
     let message = NewMessage {
         id: MessageId::new(),
@@ -111,7 +113,7 @@ pub(crate) async fn ask(app: &App, caller: &Caller, question: Question) -> Resul
         id: message.run,
         tenant: caller.tenant,
         conversation: conversation.id,
-        agent: question.agent.id,
+        agent,
         user: caller.user,
         scopes: caller.scopes.clone(),
         impersonator: caller.impersonator,
@@ -163,7 +165,7 @@ pub(crate) async fn ask(app: &App, caller: &Caller, question: Question) -> Resul
         })
         .await?;
     if start {
-        dispatch::start(app, answer.run).await;
+        dispatch::start(app, &Start { run: answer.run, tenant: caller.tenant, agent }).await;
     }
     if answer.run != asked.run {
         // An earlier one's answer: only what may still be read, and is there.

@@ -1,6 +1,6 @@
 //! Messages: reading a branch of them, sending one, and having one answered again.
 
-use contracts::{Caller, ConversationId, MessageId, RunId, model::Role};
+use contracts::{Caller, ConversationId, MessageId, RunId, engine::Start, model::Role};
 use platform::{database::Tx, durable::unix_ms, faults, http::Page, idempotency::Guard};
 use serde_json::json;
 
@@ -194,7 +194,8 @@ async fn submit(
         dispatch::cancel(app, interrupted).await;
     }
     if stored.start {
-        dispatch::start(app, stored.accepted.run_id).await;
+        let start = Start { run: stored.accepted.run_id, tenant: caller.tenant, agent: agent.id };
+        dispatch::start(app, &start).await;
     }
     Ok(stored.accepted)
 }

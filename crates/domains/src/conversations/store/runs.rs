@@ -2,7 +2,7 @@
 //!
 //! A query for open runs repeats the whole list of their states, as the index `runs_open` has it: only then is it used.
 
-use contracts::{ConversationId, RunId, TenantId, model::Usage};
+use contracts::{ConversationId, RunId, TenantId, engine::Start, model::Usage};
 use platform::{
     database::{Error, Row, Sql, Tx},
     http::PageRequest,
@@ -154,7 +154,7 @@ pub(in super::super) async fn claim_next(
     tx: &Tx,
     conversation: ConversationId,
     now: i64,
-) -> Result<Option<RunId>, Error> {
+) -> Result<Option<Start>, Error> {
     let row = tx
         .one(
             "UPDATE runs SET state = 'running', started_at = $2
@@ -163,11 +163,12 @@ pub(in super::super) async fn claim_next(
                    ORDER BY position LIMIT 1)
                AND NOT EXISTS (SELECT 1 FROM runs busy WHERE busy.conversation_id = $1
                    AND busy.state IN ('queued', 'running', 'waiting', 'cancelling') AND busy.state <> 'queued')
-             RETURNING id",
+             RETURNING id, tenant_id, agent_id",
             params![conversation, now],
         )
         .await?;
-    row.map(|row| row.parse("id")).transpose()
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Start { run: row.parse("id")?, tenant: row.parse("tenant_id")?, agent: row.parse("agent_id")? }))
 }
 
 /// Runs that are at work as far as the database knows.
