@@ -50,8 +50,7 @@ impl World {
         let rights = permissions::rights_of(database.read(), tenant, user).await.unwrap();
         let base = model.base_url().parse().unwrap();
         let client = OpenAiModel::new(&config.model, &base, &Egress::new(config.egress.clone())).unwrap();
-        let sandbox =
-            Box::pin(async { Err(sandbox::Unavailable { missing: vec!["not needed here".into()] }) });
+        let sandbox = Box::pin(async { crate::tools::Probed::Elsewhere });
         let app = App::build(Parts {
             config,
             model: Arc::new(client),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use contracts::{events::EventBus, model::ChatModel};
-use domains::{App, Parts, models::OpenAiModel};
+use domains::{App, Parts, models::OpenAiModel, tools::Probed};
 use platform::{
     config::{Config, ModelChoice},
     egress::Egress,
@@ -13,14 +13,18 @@ use platform::{
 
 use crate::{commands::Failure, events};
 
-/// An app on an up-to-date database. Binds nothing and starts no run.
+/// An app on an up-to-date database. Binds nothing and starts no run. Where it calls no tools, what those need is not
+/// looked for: a gateway's machine may well have no sandbox.
 pub async fn app(
     config: Config,
+    calls_tools: bool,
     metrics: Option<Metrics>,
     secrets: Option<Standing>,
 ) -> Result<Arc<App>, Failure> {
     let model = model(&config)?;
-    let sandbox = Box::pin(sandbox::Sandbox::probe());
+    let sandbox = Box::pin(async move {
+        if calls_tools { Probed::Here(sandbox::Sandbox::probe().await) } else { Probed::Elsewhere }
+    });
     let bus = events::bus(&config)?.map(|bus| Arc::new(bus) as Arc<dyn EventBus>);
     App::build(Parts { config, model, sandbox, bus, metrics, secrets }).await.map_err(Failure::failed)
 }

@@ -57,7 +57,12 @@ impl OwnEngine {
     /// Starts it, or starts it again.
     #[expect(clippy::must_use_candidate, reason = "one that comes back is where it was")]
     pub fn up(&self) -> Printed {
-        self.told("up")
+        self.up_with(&[])
+    }
+
+    /// The same, with further arguments of the script.
+    pub fn up_with(&self, further: &[&str]) -> Printed {
+        engines(&[&["up", self.engine, "--name", &self.name], further].concat())
     }
 
     /// `kill`, `pause` or `continue`.

@@ -3,16 +3,16 @@
 use contracts::model::ToolSpec;
 use futures::future::BoxFuture;
 use platform::durable::Effect;
-use sandbox::{Job, Language, Limits, Outcome as Ended, Sandbox, Unavailable};
+use sandbox::{Job, Language, Limits, Outcome as Ended, Sandbox};
 use serde_json::{Value, json};
 
-use super::{Call, Outcome, Status, Tool};
+use super::{Call, Outcome, Probed, Status, Tool};
 
 #[derive(Debug)]
-pub(super) struct CodeExecute(Result<Sandbox, Unavailable>);
+pub(super) struct CodeExecute(Probed);
 
 impl CodeExecute {
-    pub(super) fn new(sandbox: Result<Sandbox, Unavailable>) -> Self {
+    pub(super) fn new(sandbox: Probed) -> Self {
         Self(sandbox)
     }
 }
@@ -20,8 +20,12 @@ impl CodeExecute {
 impl Tool for CodeExecute {
     fn spec(&self) -> ToolSpec {
         let languages: Vec<&str> = match &self.0 {
-            Ok(sandbox) => sandbox.languages().iter().map(|language| language.as_str()).collect(),
-            Err(_) => vec![Language::Python.as_str(), Language::Bash.as_str()],
+            Probed::Here(Ok(sandbox)) => {
+                sandbox.languages().iter().map(|language| language.as_str()).collect()
+            }
+            Probed::Here(Err(_)) => vec![Language::Python.as_str(), Language::Bash.as_str()],
+            // Whoever makes the call says so where it lacks one.
+            Probed::Elsewhere => Language::ALL.map(Language::as_str).to_vec(),
         };
         ToolSpec {
             name: "code_execute".into(),
@@ -47,15 +51,19 @@ impl Tool for CodeExecute {
     }
 
     fn unavailable(&self) -> Option<String> {
-        self.0.as_ref().err().map(ToString::to_string)
+        let Probed::Here(Err(missing)) = &self.0 else { return None };
+        Some(missing.to_string())
     }
 
     fn call(&self, call: Call) -> BoxFuture<'static, Outcome> {
         let sandbox = match &self.0 {
-            Ok(sandbox) => sandbox.clone(),
-            Err(missing) => {
+            Probed::Here(Ok(sandbox)) => sandbox.clone(),
+            Probed::Here(Err(missing)) => {
                 let output = format!("Code can't be run here, since no sandbox can be made: {missing}");
                 return Box::pin(async move { Outcome::error(output) });
+            }
+            Probed::Elsewhere => {
+                return Box::pin(async { Outcome::error("Code is run by workers for tools alone.") });
             }
         };
         Box::pin(async move { run(&sandbox, call).await })

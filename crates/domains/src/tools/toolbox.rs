@@ -131,7 +131,7 @@ impl Tools {
         let (workspaces, egress) = (config.data_dir.join("workspaces"), egress.clone());
         tokio::spawn(async move {
             let sandbox = sandbox.await;
-            if let Err(missing) = &sandbox {
+            if let Probed::Here(Err(missing)) = &sandbox {
                 tracing::warn!(%missing, "no sandbox can be made: code_execute refuses");
             }
             there.send_replace(Some(Arc::new(Toolbox::new(workspaces, &egress, sandbox))));
@@ -159,7 +159,12 @@ impl From<NoTools> for StepError {
 }
 
 /// What became of the search for a sandbox.
-pub type Probed = Result<sandbox::Sandbox, sandbox::Unavailable>;
+#[derive(Debug)]
+pub enum Probed {
+    Here(Result<sandbox::Sandbox, sandbox::Unavailable>),
+    /// This process calls no tools: workers for tools do.
+    Elsewhere,
+}
 
 #[derive(Debug)]
 pub struct Toolbox {

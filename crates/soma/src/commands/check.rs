@@ -29,7 +29,7 @@ pub async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let config = config().await;
     let mut lines = audit(&config);
     if arguments.deploy {
-        lines.extend(deploy(config.as_ref().ok()));
+        lines.extend(deploy(config.as_ref().ok()).await);
     }
     let mut failed = 0;
     for Line { finding, problem } in &lines {
@@ -72,7 +72,7 @@ fn audit(config: &Result<Config, Failure>) -> Vec<Line> {
     ]
 }
 
-fn deploy(config: Option<&Config>) -> Vec<Line> {
+async fn deploy(config: Option<&Config>) -> Vec<Line> {
     let engines = config.and_then(|config| {
         let embedded = config.workflows.choice == WorkflowChoice::Embedded;
         embedded.then(|| "workflows are embedded: one process serves all, and an update stops it".to_owned())
@@ -93,6 +93,17 @@ fn deploy(config: Option<&Config>) -> Vec<Line> {
             )
         }),
     });
+    let links = config.and_then(|config| {
+        let url = &config.sign_in.public_url;
+        let local = url
+            .host_str()
+            .is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]");
+        (url.scheme() != "https" && !local).then(|| {
+            format!("SA01_PUBLIC_URL is {url}: browsers send this server's cookies over HTTPS alone")
+        })
+    });
+    // Tried, not guessed: what is missing is named, as in a pod without user namespaces.
+    let code = sandbox::Sandbox::probe().await.err().map(|missing| missing.to_string());
     let env = Path::new(".env").exists().then(|| {
         "settings lie in a plain .env file: secrets belong in Vault (VAULT_ADDR), or the environment"
             .to_owned()
@@ -101,6 +112,8 @@ fn deploy(config: Option<&Config>) -> Vec<Line> {
         line("deploy: engines outside the process", engines),
         line("deploy: a model that can call tools", model),
         line("deploy: TLS with files that can be used, or loopback behind a proxy", tls),
+        line("deploy: links and cookies over HTTPS", links),
+        line("deploy: code that a model wrote can be run, where this is or will be a worker for tools", code),
         line("deploy: secrets from Vault or the environment, not from a file", env),
         line(
             "deploy: a build without test switches",

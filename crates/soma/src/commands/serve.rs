@@ -45,7 +45,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let traces = build::traces(&config)?;
     let metrics = Metrics::start().map_err(Failure::failed)?;
     let standing = session.as_ref().map(|_| Standing::default());
-    let app = build::app(config, Some(metrics), standing.clone()).await?;
+    let calls_tools = lease.is_some();
+    let app = build::app(config, calls_tools, Some(metrics), standing.clone()).await?;
     let stop = app.stopping.clone();
     let secrets = watch(session, standing, &stop);
     let lease = lease.map(|lease| tokio::spawn(lease.hold(app.config.database.clone(), stop.clone())));

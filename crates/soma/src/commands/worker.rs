@@ -57,6 +57,10 @@ impl Kind {
         }
     }
 
+    fn calls_tools(self) -> bool {
+        matches!(self, Self::All | Self::Tools)
+    }
+
     fn carries(self) -> bool {
         matches!(self, Self::All | Self::Events)
     }
@@ -79,7 +83,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let traces = build::traces(&config)?;
     let metrics = arguments.listen.map(|_| Metrics::start().map_err(Failure::failed)).transpose()?;
     let standing = session.as_ref().map(|_| Standing::default());
-    let app = build::app(config, metrics, standing.clone()).await?;
+    let app = build::app(config, kind.calls_tools(), metrics, standing.clone()).await?;
     Turns::attach(&app);
     // What the app does by itself ends with it, too.
     let stop = app.stopping.clone();

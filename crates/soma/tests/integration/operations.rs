@@ -4,7 +4,7 @@ use std::{fs, time::Instant};
 
 use serde_json::json;
 
-use crate::harness::{PATIENCE, Server, good_settings, run_in, text};
+use crate::harness::{PATIENCE, Server, command, good_settings, run_in, text};
 
 #[tokio::test]
 async fn a_second_server_on_one_database_refuses_and_the_first_goes_on() {
@@ -167,6 +167,25 @@ async fn check_has_a_line_for_each_finding_and_fails_when_one_stands() {
         deploy.lines().any(|line| line.starts_with("FAIL  deploy: a build without test switches")),
         "{deploy}"
     );
+}
+
+/// Without user namespaces, as in a container whose engine forbids them.
+#[test]
+fn check_says_where_code_cannot_be_run() {
+    const FINDING: &str = "deploy: code that a model wrote can be run";
+    let folder = tempfile::tempdir().unwrap();
+    let settings = good_settings(folder.path());
+    let here = text(&run_in(folder.path(), &settings, &["check", "--deploy"]).stdout);
+    assert!(here.contains(&format!("ok    {FINDING}")), "{here}");
+
+    let within = command(folder.path(), &settings, &["check", "--deploy"]);
+    let mut contained = std::process::Command::new("bwrap");
+    contained.args(["--dev-bind", "/", "/", "--unshare-user", "--disable-userns", "--"]);
+    contained.arg(within.get_program()).args(within.get_args());
+    contained.env_clear().envs(within.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let there = text(&contained.current_dir(folder.path()).output().unwrap().stdout);
+    let line = there.lines().find(|line| line.contains(FINDING)).unwrap_or_default();
+    assert!(line.starts_with("FAIL") && line.contains("code cannot be run here"), "{there}");
 }
 
 #[tokio::test]

@@ -12,9 +12,9 @@ pub struct Source {
     pub literals: Vec<(usize, String)>,
 }
 
-/// Whether all of a file is a test.
+/// Whether all of a file is a test, or measures something.
 pub fn is_test_file(name: &str) -> bool {
-    name.ends_with("/tests.rs") || name.contains("/tests/")
+    name.ends_with("/tests.rs") || name.contains("/tests/") || name.contains("/examples/")
 }
 
 impl Source {

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, PASSWORD, PATIENCE, Server, text, until};
+use crate::harness::{Api, PASSWORD, PATIENCE, Server, known_everywhere, text, until};
 
 const TENANTS: &str = "/api/v2/tenants";
 
@@ -58,6 +58,7 @@ async fn a_suspended_tenants_runs_stop_and_its_members_are_refused_until_it_is_r
     let refused = stranger.post(&format!("{path}/suspend"), suspend.clone()).await;
     assert_eq!(refused.problem(403), "denied");
     let closed = admin.post(&format!("{path}/suspend"), suspend).await.expect(200);
+    known_everywhere().await;
     assert_eq!((&closed["status"], &closed["status_reason"]), (&json!("suspended"), &json!("unpaid")));
 
     for path in ["/api/v2/me", "/api/v2/agents", "/api/v2/conversations"] {
@@ -68,6 +69,7 @@ async fn a_suspended_tenants_runs_stop_and_its_members_are_refused_until_it_is_r
     assert_eq!(admin.turn(&own, "[[say hi]]").await.answer(), "hi", "other tenants go on");
 
     admin.post(&format!("{path}/resume"), json!({})).await.expect(200);
+    known_everywhere().await;
     for run in [run, waiting] {
         let ended = until("the run ends", || async {
             let run = stranger.run(&run).await;
@@ -87,9 +89,11 @@ async fn a_platform_administrator_is_not_locked_out_of_a_suspended_tenant() {
     let member = server.member("member@example.org", &["user"]).await;
     let path = format!("{TENANTS}/{}", tenant_of(&admin).await);
     admin.post(&format!("{path}/suspend"), json!({ "reason": "closing", "churned": true })).await.expect(200);
+    known_everywhere().await;
     assert_eq!(member.get("/api/v2/agents").await.problem(403), "tenant_suspended");
     admin.get("/api/v2/agents").await.expect(200);
     admin.post(&format!("{path}/resume"), json!({})).await.expect(200);
+    known_everywhere().await;
     member.get("/api/v2/agents").await.expect(200);
 }
 
@@ -199,6 +203,7 @@ async fn an_operator_makes_lists_closes_and_opens_tenants_while_the_server_runs(
         (eve.get("/api/v2/me").await.status == 200).then_some(())
     })
     .await;
+    known_everywhere().await;
     let conversation = eve.conversation().await;
     let run = eve.say(&conversation, "[[hold one two three]]").await;
     server.model.wait_for(PATIENCE, |counts| counts.in_flight == 1).await;
@@ -209,6 +214,7 @@ async fn an_operator_makes_lists_closes_and_opens_tenants_while_the_server_runs(
     assert!(closed.0 && closed.2.contains("runs that are stopped: 1"), "{closed:?}");
     until("its members are refused", || async { (eve.get("/api/v2/me").await.status == 403).then_some(()) })
         .await;
+    known_everywhere().await;
     assert!(soma(&["resume", "acme"]).0);
     let ended = until("the run ends", || async {
         let reply = eve.get(&format!("/api/v2/runs/{run}")).await;

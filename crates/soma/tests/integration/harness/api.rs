@@ -1,6 +1,12 @@
 //! A client of the API: requests, replies, and a run's stream of events.
 
-use std::pin::Pin;
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use eventsource_stream::{Event, Eventsource};
 use futures::StreamExt;
@@ -12,7 +18,9 @@ use super::PATIENCE;
 #[derive(Clone)]
 pub struct Api {
     client: reqwest::Client,
-    base: String,
+    /// Of the gateways, which take turns.
+    bases: Vec<String>,
+    next: Arc<AtomicUsize>,
     key: Option<String>,
     cookie: Option<String>,
 }
@@ -107,11 +115,17 @@ impl Turn {
 }
 
 impl Api {
-    #[expect(clippy::disallowed_methods, reason = "a test's own client of a server on loopback")]
     pub fn new(base: &str, key: Option<&str>) -> Self {
+        Self::of(&[base.to_owned()], key)
+    }
+
+    /// Of several gateways of one install: each request goes to the next of them.
+    #[expect(clippy::disallowed_methods, reason = "a test's own client of a server on loopback")]
+    pub fn of(bases: &[String], key: Option<&str>) -> Self {
         Self {
             client: reqwest::Client::new(),
-            base: base.to_owned(),
+            bases: bases.to_vec(),
+            next: Arc::default(),
             key: key.map(str::to_owned),
             cookie: None,
         }
@@ -156,9 +170,10 @@ impl Api {
 
     /// A request with this client's credential and nothing else.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let request = self.client.request(method, format!("{}{path}", self.base)).timeout(PATIENCE);
+        let base = &self.bases[self.next.fetch_add(1, Ordering::Relaxed) % self.bases.len()];
+        let request = self.client.request(method, format!("{base}{path}")).timeout(PATIENCE);
         let request = match &self.cookie {
-            Some(cookie) => request.header("cookie", cookie).header("origin", &self.base),
+            Some(cookie) => request.header("cookie", cookie).header("origin", base),
             None => request,
         };
         match &self.key {

@@ -3,6 +3,7 @@
 mod api;
 mod browser;
 mod people;
+mod processes;
 
 pub use api::{Api, Reply, Stream, Turn};
 pub use browser::{Browser, Page, parameter};
@@ -20,13 +21,12 @@ use std::{
 use platform::config::{Config, Fixed, SETTINGS};
 use tempfile::TempDir;
 use testing::{ScriptedModel, TestDatabase, engines::policy_setting};
-use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
-    process::{Child, ChildStdout},
-};
+
+use processes::Processes;
 
 /// Longest wait for anything. A test that waits this long fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+const KNOWN_WITHIN: Duration = Duration::from_millis(600);
 /// How often a condition without an event of its own is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 pub const ADMIN: &str = "ada@example.org";
@@ -46,9 +46,11 @@ struct Install {
 static INSTALL: LazyLock<Install> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder");
     let keys = text(&run_in(folder.path(), &Settings::new(), &["keygen"]).stdout);
+    let cluster = processes::cluster();
     let key = |name: &str| {
         let line = keys.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        line.expect("keygen prints this key").to_owned()
+        let shared = cluster.as_ref().and_then(|cluster| cluster.get(name).cloned());
+        shared.unwrap_or_else(|| line.expect("keygen prints this key").to_owned())
     };
     let (secret_key, fernet) = (key("SECRET_KEY"), key("SA01_CRYPTO_FERNET_KEY"));
     let database = TestDatabase::empty_on_server();
@@ -112,7 +114,8 @@ pub fn command(folder: &Path, settings: &Settings, arguments: &[&str]) -> std::p
 
 /// Runs the program to its end.
 pub fn run_in(folder: &Path, settings: &Settings, arguments: &[&str]) -> Output {
-    command(folder, settings, arguments).output().expect("the program starts")
+    let settings = processes::without_vault(settings);
+    command(folder, &settings, arguments).output().expect("the program starts")
 }
 
 /// Settings that `soma serve` takes, for a folder in which nothing is yet.
@@ -129,16 +132,9 @@ pub struct Server {
     folder: TempDir,
     pub settings: Settings,
     pub model: ScriptedModel,
-    process: Option<Running>,
+    processes: Option<Processes>,
     /// Gone with it.
     _database: Option<TestDatabase>,
-}
-
-struct Running {
-    child: Child,
-    base: String,
-    /// Kept, so that a line printed later finds a reader.
-    _output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Server {
@@ -168,8 +164,11 @@ impl Server {
         let database = INSTALL.database.as_ref().map(|made| made.copied_to(&data.join("soma.db")));
         let mut all = settings_in(folder.path(), &model.base_url(), &INSTALL.secret_key, &INSTALL.fernet);
         on_server(&mut all, database.as_ref());
+        if let Some(cluster) = processes::cluster() {
+            processes::on_cluster(&mut all, &cluster);
+        }
         all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        Self { folder, settings: all, model, process: None, _database: database }
+        Self { folder, settings: all, model, processes: None, _database: database }
     }
 
     pub fn folder(&self) -> &Path {
@@ -180,33 +179,23 @@ impl Server {
         self.folder().join("data")
     }
 
-    /// Starts a process, in place of the one that was.
+    /// Starts its processes, in place of those that were.
     pub async fn restart(&mut self) {
-        let serve = command(self.folder(), &self.settings, &["serve", "--listen", "127.0.0.1:0"]);
+        let serve = Processes::first_command(self.folder(), &self.settings);
         self.restart_as(serve).await;
     }
 
     /// The same, by a command that ends in `soma serve`.
-    pub async fn restart_as(&mut self, mut serve: std::process::Command) {
+    pub async fn restart_as(&mut self, serve: std::process::Command) {
         self.kill().await;
-        let log = std::fs::File::options().create(true).append(true).open(self.log_path()).expect("a log");
-        serve.stdout(Stdio::piped()).stderr(log);
-        let spawned = tokio::process::Command::from(serve).kill_on_drop(true).spawn();
-        let mut child = spawned.expect("the program starts");
-        let output = child.stdout.take().expect("a piped output");
-        let mut output = BufReader::new(output).lines();
-        let line = tokio::time::timeout(PATIENCE, output.next_line()).await;
-        let line = line.expect("it listens in time").expect("readable output");
-        let Some(base) = line.as_deref().and_then(|line| line.strip_prefix("listening on ")) else {
-            panic!("it does not listen: {line:?}\n{}", self.log());
-        };
-        self.process = Some(Running { child, base: base.to_owned(), _output: output });
+        let started = Processes::start(serve, self.folder(), &self.settings, &self.log_path()).await;
+        self.processes = Some(started);
     }
 
     /// SIGKILL, and the end of it.
     pub async fn kill(&mut self) {
-        if let Some(mut running) = self.process.take() {
-            running.child.kill().await.expect("a process can be killed");
+        if let Some(mut processes) = self.processes.take() {
+            processes.kill().await;
         }
     }
 
@@ -219,23 +208,28 @@ impl Server {
 
     /// Waits for the process to end by itself.
     pub async fn ended(&mut self) -> ExitStatus {
-        let mut running = self.process.take().expect("a process");
-        let ended = tokio::time::timeout(PATIENCE, running.child.wait()).await;
+        let mut processes = self.processes.take().expect("a process");
+        let ended = tokio::time::timeout(PATIENCE, processes.first().wait()).await;
         ended.expect("it ends in time").expect("a status")
     }
 
     pub fn pid(&self) -> u32 {
-        self.process.as_ref().and_then(|running| running.child.id()).expect("a process")
+        self.processes.as_ref().and_then(Processes::pid).expect("a process")
     }
 
     /// `http://127.0.0.1:PORT`.
     pub fn base(&self) -> &str {
-        &self.process.as_ref().expect("a process").base
+        &self.bases()[0]
+    }
+
+    /// Of each gateway.
+    fn bases(&self) -> &[String] {
+        &self.processes.as_ref().expect("a process").bases
     }
 
     /// The administrator's client.
     pub fn api(&self) -> Api {
-        Api::new(self.base(), Some(&INSTALL.api_key))
+        Api::of(self.bases(), Some(&INSTALL.api_key))
     }
 
     /// The administrator's key.
@@ -250,7 +244,8 @@ impl Server {
 
     /// The configuration as the process has it, to work on the same database through the library.
     pub fn config(&self) -> Config {
-        Config::load(&Fixed(self.settings.clone().into_iter().collect())).expect("a good configuration")
+        Config::load(&Fixed(processes::without_vault(&self.settings).into_iter().collect()))
+            .expect("a good configuration")
     }
 
     pub fn log(&self) -> String {
@@ -259,6 +254,13 @@ impl Server {
 
     fn log_path(&self) -> PathBuf {
         self.folder().join("log")
+    }
+}
+
+/// Waits until what one gateway was told counts at the others, too, which remember for half a second what they looked up.
+pub async fn known_everywhere() {
+    if processes::cluster().is_some() {
+        tokio::time::sleep(KNOWN_WITHIN).await;
     }
 }
 

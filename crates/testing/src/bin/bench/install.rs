@@ -93,16 +93,26 @@ impl Install {
         self.run(&["apikey", "create", "--email", "bench@example.org"])
     }
 
+    /// Takes over settings, a `NAME=value` a line.
+    pub(super) fn take(&mut self, lines: &str) {
+        let lines = lines.lines().filter_map(|line| line.split_once('='));
+        self.settings.extend(lines.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
     pub(super) fn serve(&self) -> Server {
-        let mut child = self
-            .command(&["serve", "--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("soma serve starts");
+        self.start(&["serve", "--listen", "127.0.0.1:0"])
+    }
+
+    /// Starts what goes on until it is stopped, and waits until it works.
+    pub(super) fn start(&self, arguments: &[&str]) -> Server {
+        let mut child = self.command(arguments).stdout(Stdio::piped()).spawn().expect("soma starts");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("piped");
         BufReader::new(stdout).read_line(&mut line).expect("a line");
-        let url = line.trim().strip_prefix("listening on ").expect("the server listens").to_owned();
+        let line = line.trim();
+        assert!(!line.is_empty(), "soma {arguments:?} does not work");
+        // A worker has none.
+        let url = line.strip_prefix("listening on ").unwrap_or_default().to_owned();
         Server { child, url }
     }
 }

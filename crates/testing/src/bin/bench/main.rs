@@ -11,6 +11,7 @@
     reason = "a measuring program: its output is what it is for, and what goes wrong ends it"
 )]
 
+mod cluster;
 mod install;
 mod lists;
 mod passthrough;
@@ -49,6 +50,7 @@ enum Part {
     SlowClients,
     Lists,
     Policy,
+    Cluster,
 }
 
 fn round(value: f64) -> f64 {
@@ -140,6 +142,10 @@ async fn main() {
     if wanted(Part::Policy) {
         eprintln!("policy …");
         figures.insert("policy_decision_us".into(), policy::decisions().expect("the policy loads"));
+    }
+    if wanted(Part::Cluster) {
+        eprintln!("a cluster …");
+        figures.insert("cluster".into(), cluster::measure(&soma, &folder, &model.base_url()).await);
     }
     std::fs::remove_dir_all(&folder).expect("the folder goes");
     println!("{}", serde_json::to_string_pretty(&figures).expect("JSON"));
