@@ -72,16 +72,16 @@ pub(crate) async fn have(client: &mut Client) -> Result<(), Problem> {
             }
         }
     }
-    if missing.is_empty() {
-        return Ok(());
+    if !missing.is_empty() {
+        let request = AddSearchAttributesRequest { search_attributes: missing, namespace: namespace.clone() };
+        match OperatorService::add_search_attributes(client, Request::new(request)).await {
+            Ok(_) => tracing::info!(namespace, "search attributes were added"),
+            // By another process that starts beside this one.
+            Err(status) if status.code() == Code::AlreadyExists => {}
+            Err(status) => return Err(refused(status)),
+        }
     }
-    let request = AddSearchAttributesRequest { search_attributes: missing, namespace: namespace.clone() };
-    match OperatorService::add_search_attributes(client, Request::new(request)).await {
-        Ok(_) => tracing::info!(namespace, "search attributes were added"),
-        // By another process that starts beside this one.
-        Err(status) if status.code() == Code::AlreadyExists => {}
-        Err(status) => return Err(refused(status)),
-    }
+    // Some that are listed are not taken yet: another process may have added them a moment ago.
     let query = ALL.map(|name| format!("{name} = '{RUNNING}'")).join(" AND ");
     loop {
         let request = CountWorkflowExecutionsRequest { namespace: namespace.clone(), query: query.clone() };

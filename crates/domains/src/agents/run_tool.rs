@@ -138,6 +138,7 @@ struct Opening {
 }
 
 /// What is said of a call before it is made: to the stream, to the audit, and outside.
+#[derive(Clone)]
 struct Said {
     told: Told,
     call: ToolCall,
@@ -384,6 +385,7 @@ async fn complete(
 }
 
 /// A call that is over, however it ended.
+#[derive(Clone)]
 pub(super) struct Ended {
     pub call: ToolCall,
     pub conversation: ConversationId,

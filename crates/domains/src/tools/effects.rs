@@ -3,7 +3,7 @@
 //! Each tells an outside ledger of its effect (`SOMA_EFFECTS_URL`), the transactional one its own table, so that a
 //! test can count what really happened.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use contracts::model::ToolSpec;
 use futures::future::BoxFuture;
@@ -80,7 +80,8 @@ impl Tool for Effects {
             let key = call.idempotency_key;
             let mut outcome = Outcome::success(format!("done: {note}"));
             if effect == Effect::Transactional {
-                outcome.change = Some(Box::new(move |tx| {
+                outcome.change = Some(Arc::new(move |tx| {
+                    let (key, note) = (key.clone(), note.clone());
                     Box::pin(async move {
                         let sql = "INSERT INTO test_effects (idempotency_key, note) VALUES ($1, $2)";
                         tx.run(sql, params![key, note]).await?;

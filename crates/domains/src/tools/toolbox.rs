@@ -56,7 +56,7 @@ impl Status {
 }
 
 /// A change that must commit together with the call's result.
-pub type Change = Box<dyn for<'a> FnOnce(&'a Tx) -> BoxFuture<'a, Result<(), StepError>> + Send>;
+pub type Change = Arc<dyn for<'a> Fn(&'a Tx) -> BoxFuture<'a, Result<(), StepError>> + Send + Sync>;
 
 /// What a call came to.
 pub struct Outcome {

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicI64, Ordering},
+    atomic::{AtomicBool, AtomicI64, Ordering},
 };
 
 use contracts::RunId;
@@ -19,13 +19,15 @@ pub struct Completed<T>(T);
 
 #[derive(Debug)]
 pub struct Attempt {
-    key: Key,
+    pub(super) key: Key,
     /// The ledger's attempt that this one goes on from, and its own once it began. Shared with whoever made it,
     /// so that a failure is recorded as this attempt's and not as a later one's.
-    number: Arc<AtomicI64>,
-    ledger: Ledger,
-    cancel: CancellationToken,
-    crashes: Option<Arc<Crashes>>,
+    pub(super) number: Arc<AtomicI64>,
+    pub(super) ledger: Ledger,
+    pub(super) cancel: CancellationToken,
+    pub(super) crashes: Option<Arc<Crashes>>,
+    /// Set once the step is done and its result is being recorded: from then on it is neither late nor cut off.
+    pub(super) recording: Arc<AtomicBool>,
 }
 
 impl Attempt {
@@ -71,16 +73,19 @@ impl Attempt {
         self.ledger.write_as(self.key.clone(), self.number(), change).await
     }
 
-    /// Records the result together with `change`: both are there, or neither.
+    /// Records the result together with `change`: both are there, or neither. A database that is away is waited for, past
+    /// the step's time if need be: what the step came to is known here and nowhere else.
     pub async fn complete<T, F>(self, output: T, change: F) -> Result<Completed<T>, StepError>
     where
         T: Serialize + Send + 'static,
-        F: for<'a> FnOnce(&'a Tx) -> BoxFuture<'a, Result<(), StepError>> + Send + 'static,
+        F: for<'a> FnOnce(&'a Tx) -> BoxFuture<'a, Result<(), StepError>> + Clone + Send + 'static,
     {
         let result =
             serde_json::to_string(&output).map_err(|error| StepError::failed("step_output", error))?;
         self.crash_point(super::Crash::Done).await;
-        self.ledger.complete(self.key.clone(), self.number(), result, change).await?;
+        self.recording.store(true, Ordering::SeqCst);
+        insist(|| self.ledger.complete(self.key.clone(), self.number(), result.clone(), change.clone()))
+            .await?;
         self.crash_point(super::Crash::Recorded).await;
         Ok(Completed(output))
     }
@@ -105,21 +110,16 @@ impl Attempt {
 pub(super) async fn once<S: Step>(
     step: S,
     worker: Arc<S::Worker>,
-    ledger: &Ledger,
-    key: Key,
-    number: Arc<AtomicI64>,
-    cancel: CancellationToken,
-    crashes: Option<Arc<Crashes>>,
+    attempt: Attempt,
 ) -> Result<S::Output, StepError> {
-    let attempt =
-        Attempt { key: key.clone(), number: Arc::clone(&number), ledger: ledger.clone(), cancel, crashes };
+    let (key, number, ledger) = (attempt.key.clone(), Arc::clone(&attempt.number), attempt.ledger.clone());
     match step.run(worker, attempt).await {
         Ok(Completed(output)) => Ok(output),
-        Err(StepError::Superseded) => outcome_of_other::<S>(ledger, &key).await,
+        Err(StepError::Superseded) => outcome_of_other::<S>(&ledger, &key).await,
         Err(error @ StepError::Failed { .. }) => {
             match insist(|| ledger.fail(key.clone(), number.load(Ordering::SeqCst), &error)).await {
                 Ok(()) => Err(error),
-                Err(StepError::Superseded) => outcome_of_other::<S>(ledger, &key).await,
+                Err(StepError::Superseded) => outcome_of_other::<S>(&ledger, &key).await,
                 Err(other) => Err(other),
             }
         }

@@ -5,7 +5,7 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -13,7 +13,7 @@ use std::{
 use contracts::RunId;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ledger, Step, StepError, attempt, simulator::Crashes, store::Key};
+use super::{Attempt, Ledger, Step, StepError, attempt, simulator::Crashes, store::Key};
 
 /// How long a step may take to end by itself after its run was cancelled.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
@@ -83,16 +83,17 @@ impl<W: Send + Sync + 'static, G: Gate> Attempts<'_, W, G> {
             if let Some(crashes) = &self.crashes {
                 crashes.pass(self.key.ordinal, super::Crash::Before).await;
             }
-            let body = attempt::once(
-                step.clone(),
-                Arc::clone(&self.worker),
-                self.ledger,
-                self.key.clone(),
-                Arc::clone(&number),
-                self.cancel.clone(),
-                self.crashes.clone(),
-            );
-            let error = match bounded(body, S::OPTIONS.timeout, &self.cancel).await {
+            let recording = Arc::new(AtomicBool::new(false));
+            let attempt = Attempt {
+                key: self.key.clone(),
+                number: Arc::clone(&number),
+                ledger: self.ledger.clone(),
+                cancel: self.cancel.clone(),
+                crashes: self.crashes.clone(),
+                recording: Arc::clone(&recording),
+            };
+            let body = attempt::once(step.clone(), Arc::clone(&self.worker), attempt);
+            let error = match bounded(body, S::OPTIONS.timeout, &self.cancel, &recording).await {
                 Ok(Err(error @ (StepError::Retry { .. } | StepError::Store { .. }))) => error,
                 Ok(ended) => return ended,
                 Err(TimedOut::Cancelled) => return self.close::<S>().await,
@@ -160,21 +161,24 @@ enum TimedOut {
     Cancelled,
 }
 
-/// Runs a step's body within its time; once the run is cancelled, within the grace.
+/// Runs a step's body within its time; once the run is cancelled, within the grace. One that has done its work and is
+/// recording it is let do so.
 async fn bounded<T>(
     body: impl Future<Output = T>,
     timeout: Duration,
     cancel: &CancellationToken,
+    recording: &AtomicBool,
 ) -> Result<T, TimedOut> {
     let mut body = std::pin::pin!(body);
     let cancelled = async {
         cancel.cancelled().await;
         tokio::time::sleep(CANCEL_GRACE).await;
     };
-    tokio::select! {
+    let over = tokio::select! {
         biased;
-        result = &mut body => Ok(result),
-        () = tokio::time::sleep(timeout) => Err(TimedOut::Late),
-        () = cancelled => Err(TimedOut::Cancelled),
-    }
+        result = &mut body => return Ok(result),
+        () = tokio::time::sleep(timeout) => TimedOut::Late,
+        () = cancelled => TimedOut::Cancelled,
+    };
+    if recording.load(Ordering::SeqCst) { Ok(body.await) } else { Err(over) }
 }

@@ -2,7 +2,11 @@
 //!
 //! `scripts/engines` starts a server of each test's own. A test that can't have one fails.
 
-use std::process::Command;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use serde_json::json;
 use testing::{EffectLedger, OwnEngine};
@@ -100,6 +104,43 @@ async fn a_server_that_is_killed_in_the_middle_of_a_turn_costs_no_message_and_re
     assert_eq!(said.iter().filter(|(role, _)| role == "user").count(), 2, "{said:?}");
     check_effects(&install.effects);
     assert_eq!(api.turn(&conversation, "[[say again]]").await.answer(), "again");
+}
+
+#[tokio::test]
+async fn a_call_that_may_not_be_repeated_is_recorded_though_the_server_is_away_when_it_ends() {
+    let install = Install::start("recording").await;
+    let api = install.api();
+    let conversation = api.conversation().await;
+    let code = "import time, pathlib; time.sleep(3); pathlib.Path('done').write_text('x'); print('made')";
+    let call = json!({ "language": "python", "code": code });
+    let run = api.say(&conversation, &format!("[[tool code_execute {call}]] [[say It is {{result}}]]")).await;
+    api.stream(&run, 0).await.read_to("tool.start").await;
+
+    install.postgres.tell("kill");
+    // The call ends meanwhile, and is to be recorded.
+    let done = install.server.data().join("workspaces");
+    until("the program has ended", async || {
+        let found = walk(&done).into_iter().any(|file| file.ends_with("done"));
+        found.then_some(())
+    })
+    .await;
+    tokio::time::sleep(RECORDED_IN_VAIN).await;
+    install.postgres.up();
+
+    install.is_ready(200).await;
+    let turn = end_of(&api, &run).await;
+    assert_eq!(turn.one("tool.result")["status"], "success", "{:?}", turn.one("tool.result"));
+    assert_eq!(turn.answer(), "It is made\n");
+}
+
+/// How long after a call's end the server stays away: a first try at recording it fails by then.
+const RECORDED_IN_VAIN: Duration = Duration::from_secs(2);
+
+/// Every file below a folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 #[tokio::test]
