@@ -5,7 +5,7 @@ use std::time::Instant;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Server, known_everywhere, until};
+use crate::harness::{Api, Server, until};
 
 const GRANTS: &str = "/api/v2/permissions/grants";
 const ROLES: &str = "/api/v2/permissions/roles";
@@ -109,7 +109,6 @@ async fn a_denial_outranks_a_role_and_whoever_it_hits_does_not_lift_it() {
     assert_eq!(begins(&second, "default").await, 201);
     let id =
         grant(&admin, json!({ "user_id": user, "permission": "conversation:*", "effect": "deny" })).await;
-    known_everywhere().await;
 
     let refused = second.post("/api/v2/conversations", json!({ "agent": "default" })).await;
     assert_eq!(refused.problem(403), "denied");
@@ -117,7 +116,6 @@ async fn a_denial_outranks_a_role_and_whoever_it_hits_does_not_lift_it() {
     assert_eq!(second.delete(&format!("{GRANTS}/{id}")).await.problem(422), "invalid");
     assert_eq!(begins(&second, "default").await, 403);
     admin.delete(&format!("{GRANTS}/{id}")).await.expect(204);
-    known_everywhere().await;
     assert_eq!(begins(&second, "default").await, 201);
 }
 
@@ -139,20 +137,17 @@ async fn a_role_of_the_tenants_own_gives_what_it_says_as_long_as_it_says_so() {
     admin.post(ROLES, role.clone()).await.expect(201);
     assert_eq!(admin.post(ROLES, role).await.problem(409), "role_taken");
     let id = grant(&admin, json!({ "user_id": user, "role": "reviewer" })).await;
-    known_everywhere().await;
 
     reviewer.get("/api/v2/conversations").await.expect(200);
     reviewer.get("/api/v2/audit").await.expect(200);
     let path = format!("{ROLES}/reviewer");
     admin.patch(&path, json!({ "permissions": ["audit:*"] })).await.expect(200);
-    known_everywhere().await;
     assert_eq!(reviewer.get("/api/v2/conversations").await.problem(403), "denied");
     reviewer.get("/api/v2/audit").await.expect(200);
     let catalogue = admin.get("/api/v2/permissions/catalogue").await.expect(200);
     assert_eq!(catalogue["custom_roles"][0]["permissions"], json!(["audit:*"]));
 
     admin.delete(&path).await.expect(204);
-    known_everywhere().await;
     assert_eq!(reviewer.get("/api/v2/audit").await.problem(403), "denied");
     assert_eq!(admin.delete(&format!("{GRANTS}/{id}")).await.problem(404), "not_found");
 }

@@ -3,7 +3,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 
-use crate::harness::{ADMIN, Api, PASSWORD, Reply, Server, known_everywhere};
+use crate::harness::{ADMIN, Api, PASSWORD, Reply, Server};
 
 /// What an authenticator app shows: RFC 6238 with its defaults. `later` steps of 30 s ahead.
 fn code(secret: &str, later: u64) -> String {
@@ -136,7 +136,6 @@ async fn where_a_tenant_asks_for_a_second_factor_who_has_none_can_only_set_one_u
     let program = server.member("bob@example.org", &["user"]).await;
     bob.get(ELSEWHERE).await.expect(200);
     server.api().put(POLICY, json!({ "value": "required" })).await.expect(204);
-    known_everywhere().await;
 
     let refused = bob.get(ELSEWHERE).await;
     assert_eq!(refused.problem(403), "totp_required_by_tenant");
@@ -153,14 +152,11 @@ async fn where_a_tenant_asks_for_a_second_factor_who_has_none_can_only_set_one_u
     assert_eq!(program.get("/api/v2/me").await.expect(200)["totp_required"], false);
 
     let (_, codes) = set_up(&bob).await;
-    known_everywhere().await;
     bob.get(ELSEWHERE).await.expect(200);
     assert_eq!(bob.get("/api/v2/me").await.expect(200)["totp_required"], false);
     bob.post("/api/v2/me/totp/disable", json!({ "code": codes[0] })).await.expect(204);
-    known_everywhere().await;
     assert_eq!(bob.get(ELSEWHERE).await.problem(403), "totp_required_by_tenant");
     bob.post("/api/v2/auth/logout", json!({})).await.expect(204);
-    known_everywhere().await;
     assert_eq!(bob.get("/api/v2/me").await.status, 401);
 
     // Signing in is possible, and comes to no more than that.
@@ -170,7 +166,6 @@ async fn where_a_tenant_asks_for_a_second_factor_who_has_none_can_only_set_one_u
     let again = server.api().without_key().in_session(&signed_in);
     assert_eq!(again.get(ELSEWHERE).await.problem(403), "totp_required_by_tenant");
     server.api().delete(POLICY).await.expect(204);
-    known_everywhere().await;
     again.get(ELSEWHERE).await.expect(200);
 }
 
@@ -180,16 +175,13 @@ async fn where_a_tenant_wants_no_second_factors_none_is_set_up_and_one_that_is_t
     let (ada, bob) = (server.person(ADMIN, &[]).await, server.person("bob@example.org", &["user"]).await);
     let (secret, _) = set_up(&ada).await;
     server.api().put(POLICY, json!({ "value": "off" })).await.expect(204);
-    known_everywhere().await;
     assert_eq!(bob.post("/api/v2/me/totp", json!({})).await.problem(409), "totp_not_allowed");
     assert_eq!(login(&server, None).await.problem(401), "totp_required");
     assert_eq!(login(&server, Some(&code(&secret, 1))).await.status, 200);
 
     let of_platform = "/api/v2/settings/platform/mfa_policy";
     server.api().put(of_platform, json!({ "value": "required" })).await.expect(204);
-    known_everywhere().await;
     assert_eq!(bob.get(ELSEWHERE).await.problem(403), "totp_required_by_tenant", "a tenant asks for no less");
     set_up(&bob).await;
-    known_everywhere().await;
     bob.get(ELSEWHERE).await.expect(200);
 }

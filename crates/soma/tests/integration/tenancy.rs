@@ -58,7 +58,6 @@ async fn a_suspended_tenants_runs_stop_and_its_members_are_refused_until_it_is_r
     let refused = stranger.post(&format!("{path}/suspend"), suspend.clone()).await;
     assert_eq!(refused.problem(403), "denied");
     let closed = admin.post(&format!("{path}/suspend"), suspend).await.expect(200);
-    known_everywhere().await;
     assert_eq!((&closed["status"], &closed["status_reason"]), (&json!("suspended"), &json!("unpaid")));
 
     for path in ["/api/v2/me", "/api/v2/agents", "/api/v2/conversations"] {
@@ -69,7 +68,6 @@ async fn a_suspended_tenants_runs_stop_and_its_members_are_refused_until_it_is_r
     assert_eq!(admin.turn(&own, "[[say hi]]").await.answer(), "hi", "other tenants go on");
 
     admin.post(&format!("{path}/resume"), json!({})).await.expect(200);
-    known_everywhere().await;
     for run in [run, waiting] {
         let ended = until("the run ends", || async {
             let run = stranger.run(&run).await;
@@ -89,11 +87,9 @@ async fn a_platform_administrator_is_not_locked_out_of_a_suspended_tenant() {
     let member = server.member("member@example.org", &["user"]).await;
     let path = format!("{TENANTS}/{}", tenant_of(&admin).await);
     admin.post(&format!("{path}/suspend"), json!({ "reason": "closing", "churned": true })).await.expect(200);
-    known_everywhere().await;
     assert_eq!(member.get("/api/v2/agents").await.problem(403), "tenant_suspended");
     admin.get("/api/v2/agents").await.expect(200);
     admin.post(&format!("{path}/resume"), json!({})).await.expect(200);
-    known_everywhere().await;
     member.get("/api/v2/agents").await.expect(200);
 }
 

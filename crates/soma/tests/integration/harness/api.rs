@@ -13,7 +13,19 @@ use futures::StreamExt;
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 
-use super::PATIENCE;
+use super::{PATIENCE, known_everywhere};
+
+/// Below these are changes of who somebody is and what they may do, which a gateway remembers for a moment.
+const RIGHTS: [&str; 8] = [
+    "/api/v2/api-keys",
+    "/api/v2/auth",
+    "/api/v2/me",
+    "/api/v2/permissions",
+    "/api/v2/service-accounts",
+    "/api/v2/settings",
+    "/api/v2/tenants",
+    "/api/v2/users",
+];
 
 #[derive(Clone)]
 pub struct Api {
@@ -190,13 +202,19 @@ impl Api {
         Reply { status, headers, body }
     }
 
+    /// Of several gateways it is the next one that answers; what rights somebody has counts at all of them by then.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Reply {
+        let changes_rights = method != Method::GET && RIGHTS.iter().any(|prefix| path.starts_with(prefix));
         let request = self.request(method, path);
-        Self::reply(match body {
+        let reply = Self::reply(match body {
             Some(body) => request.json(body),
             None => request,
         })
-        .await
+        .await;
+        if changes_rights && reply.status < 300 {
+            known_everywhere().await;
+        }
+        reply
     }
 
     pub async fn get(&self, path: &str) -> Reply {
