@@ -26,12 +26,13 @@ run *arguments:
     ./quickstart {{arguments}}
 
 # Kills the program at every failpoint and counts what really happened; then breaks promises, to see that it shows.
-chaos *arguments:
+# `just chaos cluster` is the long runs on a cluster, `just chaos short` the one that `./test` has.
+chaos what="here":
     cargo build {{daily}} --all-targets
-    cargo run {{daily}} --bin chaos -- {{arguments}}
-    cargo run {{daily}} --bin chaos -- --prove
-    cargo run {{daily}} --bin chaos -- --temporal --kills 60
-    cargo run {{daily}} --bin chaos -- --cluster --kills 60
+    scripts/chaos {{what}}
+
+# What takes too long for every change: all of chaos, some two and a half hours.
+nightly: (chaos "here") (chaos "cluster")
 
 # Measures a release build; results are printed as JSON.
 bench *arguments:

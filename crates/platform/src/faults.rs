@@ -2,7 +2,7 @@
 //! away; a released binary has none of them.
 //!
 //! `SOMA_KILL_AT=name:n` kills the process (SIGKILL) when the failpoint `name` is passed for the n-th time.
-//! `SOMA_FAULT=ledger_off` or `SOMA_FAULT=ack_early` break a promise on purpose, to show that the tests notice.
+//! `SOMA_FAULT=ledger_off`, `ack_early` or `outbox_early` breaks a promise on purpose, to show that the tests notice.
 
 /// A named step at which a test may kill the process.
 #[inline]

@@ -173,7 +173,7 @@ impl<W: Send + Sync + 'static> Implementer<W> {
         let outcome = tokio::select! {
             biased;
             outcome = body => outcome,
-            gone = self.watch(context, &cancel) => return Err(failure::again(&gone)),
+            gone = self.watch(context, &cancel, Some((run, ordinal))) => return Err(failure::again(&gone)),
         };
         match outcome {
             Ok(value) => Ok(Answer { input_hash, value }),
@@ -185,8 +185,14 @@ impl<W: Send + Sync + 'static> Implementer<W> {
     }
 
     /// Says that the step is alive. Fires `cancel` when its run is cancelled, and ends when the step is no longer
-    /// this worker's.
-    async fn watch(&self, context: &ActivityContext, cancel: &CancellationToken) -> StepError {
+    /// this worker's. One that may be done once only goes on as long as the ledger has it here, whatever the server says:
+    /// who was given it meanwhile waits for what comes of it.
+    async fn watch(
+        &self,
+        context: &ActivityContext,
+        cancel: &CancellationToken,
+        step: Option<(RunId, u32)>,
+    ) -> StepError {
         let mut beat = interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut told = false;
@@ -199,12 +205,26 @@ impl<W: Send + Sync + 'static> Implementer<W> {
                 }
                 () = context.cancelled(), if !told => {
                     told = true;
-                    if !is_cancelled(context).await {
-                        return StepError::Superseded;
+                    if is_cancelled(context).await {
+                        cancel.cancel();
+                        continue;
                     }
-                    cancel.cancel();
+                    self.overtaken(step).await;
+                    return StepError::Superseded;
                 }
                 () = self.halt.cancelled() => return StepError::retry("stopping", "the worker stops"),
+            }
+        }
+    }
+
+    /// Ends once another attempt may be at a step: at once, unless it may be done once only and is being done here.
+    async fn overtaken(&self, step: Option<(RunId, u32)>) {
+        let Some((run, ordinal)) = step else { return };
+        // A database that does not answer has nothing that overtakes.
+        while !matches!(self.ledger.is_at(run, ordinal).await, Ok(false)) {
+            tokio::select! {
+                () = tokio::time::sleep(HEARTBEAT) => {}
+                () = self.halt.cancelled() => return,
             }
         }
     }
@@ -274,7 +294,7 @@ impl<W: durable::Worker> ExecutableActivity for Ended<W> {
             tokio::select! {
                 biased;
                 () = ended => Ok(()),
-                gone = implementer.watch(&context, &never) => Err(failure::again(&gone)),
+                gone = implementer.watch(&context, &never, None) => Err(failure::again(&gone)),
             }
         })
     }

@@ -379,7 +379,11 @@ impl OwnServer {
     }
 
     fn down(&self) {
-        engines(&["down", "temporal", "--name", &self.name]);
+        self.told("down");
+    }
+
+    fn told(&self, action: &str) {
+        engines(&[action, "temporal", "--name", &self.name]);
     }
 }
 
@@ -414,6 +418,37 @@ async fn runs_go_on_after_the_server_was_away() {
     assert_eq!(harness.world.effects(run, "gate begun").await.len(), 1, "its result was in the ledger");
     assert_eq!(harness.world.effects(run, "after").await.len(), 1);
     harness.engine.ready().await.expect("the same engine finds the server again");
+}
+
+/// Longer than the silence after which the server takes a worker for lost.
+const HANG: Duration = Duration::from_secs(9);
+/// The server gives a lost worker's step to another one within this time, and it would have told the step's end by then.
+const GIVEN_AWAY: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn what_is_done_at_most_once_is_not_given_up_while_its_worker_lives() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("temporal.db").to_str().expect("text").to_owned();
+    let server = OwnServer { name: format!("hangs-{}", std::process::id()), file };
+    let mut harness = OnServer::at(server.up()).await;
+    let other = Process::start(&harness.config, harness.place.dsn(), 0);
+    let run = harness.world.run(Scenario::Once).await;
+    harness.start(run).await;
+    harness.world.seen(run, "once", 1).await;
+
+    // All that the server has not heard meanwhile counts as silence.
+    server.told("pause");
+    tokio::time::sleep(HANG).await;
+    server.told("continue");
+    tokio::time::sleep(GIVEN_AWAY).await;
+    harness.world.open_gate(run, "once").await;
+
+    assert_eq!(harness.outcome(run).await, Ok(()));
+    let effects = harness.world.all_effects(run).await;
+    let of = |name: &str| effects.iter().filter(|effect| effect.name == name).collect::<Vec<_>>();
+    assert_eq!((of("once").len(), of("lost").len()), (1, 0), "{effects:?}");
+    assert_eq!(of("told")[0].detail, "done", "{effects:?}");
+    drop(other);
 }
 
 #[tokio::test]

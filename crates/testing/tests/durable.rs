@@ -7,7 +7,7 @@ use contracts::RunId;
 use platform::durable::{Engine, Step, StepError, execute};
 use testing::TestDatabase;
 use testing::contract::{
-    Doomed, Harness, Pay, Scenario, WAIT_MAX, World, change_code, simulated, until, workflow,
+    Doomed, Harness, Once, Pay, Scenario, WAIT_MAX, World, change_code, simulated, until, workflow,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -126,6 +126,16 @@ impl Harness for Embedded {
 
 testing::contract_suite!(Embedded::new());
 
+/// A worker's try at a run's first step.
+fn attempt<S: Step<Worker = World>>(
+    world: &Arc<World>,
+    run: RunId,
+    step: &S,
+) -> tokio::task::JoinHandle<Result<S::Output, StepError>> {
+    let (step, world, ledger) = (step.clone(), Arc::clone(world), world.ledger());
+    tokio::spawn(async move { execute(step, world, &ledger, run, 0, CancellationToken::new()).await })
+}
+
 /// Two workers with one step each, as when the first was thought lost; waits until both have begun.
 async fn two_attempts<S: Step<Worker = World>>(
     world: &Arc<World>,
@@ -133,13 +143,9 @@ async fn two_attempts<S: Step<Worker = World>>(
     begun: &str,
 ) -> (RunId, [tokio::task::JoinHandle<Result<S::Output, StepError>>; 2]) {
     let run = world.run(Scenario::Pay).await;
-    let attempt = || {
-        let (step, world, ledger) = (step.clone(), Arc::clone(world), world.ledger());
-        tokio::spawn(async move { execute(step, world, &ledger, run, 0, CancellationToken::new()).await })
-    };
-    let first = attempt();
+    let first = attempt(world, run, &step);
     world.seen(run, begun, 1).await;
-    let second = attempt();
+    let second = attempt(world, run, &step);
     world.seen(run, begun, 2).await;
     (run, [first, second])
 }
@@ -164,6 +170,39 @@ async fn a_late_attempt_cannot_fail_the_step() {
     assert_eq!(late.await.expect("ran"), Err(StepError::Superseded));
     world.open_gate(run, "complete").await;
     assert_eq!(current.await.expect("ran"), Ok("completed".to_owned()));
+}
+
+/// Longer than somebody counts as alive who says nothing.
+const PAST_A_LEASE: Duration = Duration::from_secs(8);
+
+#[tokio::test]
+async fn who_is_given_a_step_that_may_be_done_once_waits_for_who_is_at_it() {
+    let (_place, world) = World::create().await;
+    let once = Once { name: "once".to_owned() };
+    let run = world.run(Scenario::Once).await;
+    let first = attempt(&world, run, &once);
+    world.seen(run, "once", 1).await;
+    let second = attempt(&world, run, &once);
+    // It goes on saying that it is alive.
+    tokio::time::sleep(PAST_A_LEASE).await;
+    assert!(!first.is_finished() && !second.is_finished());
+    world.open_gate(run, "once").await;
+    for attempt in [first, second] {
+        assert_eq!(attempt.await.expect("ran"), Ok("done".to_owned()));
+    }
+    assert_eq!(world.effects(run, "once").await.len(), 1);
+}
+
+#[tokio::test]
+async fn who_is_given_the_step_of_somebody_who_is_gone_tells_that_its_outcome_is_unknown() {
+    let (_place, world) = World::create().await;
+    let once = Once { name: "once".to_owned() };
+    let run = world.run(Scenario::Once).await;
+    let first = attempt(&world, run, &once);
+    world.seen(run, "once", 1).await;
+    first.abort();
+    assert_eq!(attempt(&world, run, &once).await.expect("ran"), Ok("unknown".to_owned()));
+    assert_eq!(world.effects(run, "once").await.len(), 1);
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! One attempt at one step: how a step's body talks to the ledger.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicI64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
 };
 
 use contracts::RunId;
@@ -10,12 +13,32 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{Begun, Effect, Ledger, Step, StepError, attempts::insist, simulator::Crashes, store::Key};
+use super::{
+    Begun, Effect, Ledger, Step, StepError,
+    attempts::insist,
+    ledger::{Claim, Claimant},
+    simulator::Crashes,
+    store::Key,
+};
 use crate::database::Tx;
 
 /// A result that is in the ledger. Only [`Attempt::complete`] makes one.
 #[derive(Debug)]
 pub struct Completed<T>(T);
+
+/// Between two looks at a step that another process is at.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How far an attempt is, for whoever made it.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The ledger has said that it began.
+    pub begun: AtomicBool,
+    /// Others look whether it is alive.
+    pub leased: AtomicBool,
+    /// The step is done and its result is being recorded: from then on it is neither late nor cut off.
+    pub recording: AtomicBool,
+}
 
 #[derive(Debug)]
 pub struct Attempt {
@@ -26,8 +49,8 @@ pub struct Attempt {
     pub(super) ledger: Ledger,
     pub(super) cancel: CancellationToken,
     pub(super) crashes: Option<Arc<Crashes>>,
-    /// Set once the step is done and its result is being recorded: from then on it is neither late nor cut off.
-    pub(super) recording: Arc<AtomicBool>,
+    pub(super) claimant: Claimant,
+    pub(super) progress: Arc<Progress>,
 }
 
 impl Attempt {
@@ -53,13 +76,23 @@ impl Attempt {
         self.cancel.clone()
     }
 
-    /// Records that the step starts, together with `change`. What is not repeatable begins before it does anything.
+    /// Records that the step starts, together with `change`. What is not repeatable begins before it does anything. What
+    /// may be done once only, and is being done by another process that is alive, is waited for.
     pub async fn begin<F>(&mut self, effect: Effect, change: F) -> Result<Begun, StepError>
     where
-        F: for<'a> FnOnce(&'a Tx, Begun) -> BoxFuture<'a, Result<(), StepError>> + Send + 'static,
+        F: for<'a> FnOnce(&'a Tx, Begun) -> BoxFuture<'a, Result<(), StepError>> + Clone + Send + 'static,
     {
-        let (begun, number) = self.ledger.begin(self.key.clone(), effect, change).await?;
+        let (begun, number) = loop {
+            let claimant = self.claimant.clone();
+            match self.ledger.begin(self.key.clone(), effect, claimant, change.clone()).await? {
+                Claim::Begun(begun, number) => break (begun, number),
+                Claim::Elsewhere => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        };
         self.number.store(number, Ordering::SeqCst);
+        self.progress.begun.store(true, Ordering::SeqCst);
+        let leased = self.claimant.leased && effect == Effect::AtMostOnce;
+        self.progress.leased.store(leased, Ordering::SeqCst);
         self.crash_point(super::Crash::Begun).await;
         Ok(begun)
     }
@@ -83,7 +116,7 @@ impl Attempt {
         let result =
             serde_json::to_string(&output).map_err(|error| StepError::failed("step_output", error))?;
         self.crash_point(super::Crash::Done).await;
-        self.recording.store(true, Ordering::SeqCst);
+        self.progress.recording.store(true, Ordering::SeqCst);
         insist(|| self.ledger.complete(self.key.clone(), self.number(), result.clone(), change.clone()))
             .await?;
         self.crash_point(super::Crash::Recorded).await;

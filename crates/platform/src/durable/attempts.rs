@@ -13,7 +13,13 @@ use std::{
 use contracts::RunId;
 use tokio_util::sync::CancellationToken;
 
-use super::{Attempt, Ledger, Step, StepError, attempt, simulator::Crashes, store::Key};
+use super::{
+    Attempt, Ledger, Step, StepError,
+    attempt::{self, Progress},
+    ledger::{Claimant, RENEWAL},
+    simulator::Crashes,
+    store::Key,
+};
 
 /// How long a step may take to end by itself after its run was cancelled.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
@@ -43,7 +49,7 @@ pub async fn execute<S: Step>(
         }
         number = recorded.attempt;
     }
-    Attempts { worker, ledger, key, number, cancel, crashes: None, gate: &() }.make(step).await
+    Attempts { worker, ledger, key, number, cancel, crashes: None, gate: &(), leased: true }.make(step).await
 }
 
 /// Where an attempt waits before it is made, and what it holds while it is under way.
@@ -68,11 +74,14 @@ pub(super) struct Attempts<'a, W, G> {
     pub cancel: CancellationToken,
     pub crashes: Option<Arc<Crashes>>,
     pub gate: &'a G,
+    /// Whether other processes may be at the step.
+    pub leased: bool,
 }
 
 impl<W: Send + Sync + 'static, G: Gate> Attempts<'_, W, G> {
     pub(super) async fn make<S: Step<Worker = W>>(self, step: S) -> Result<S::Output, StepError> {
         let number = Arc::new(AtomicI64::new(self.number));
+        let mut claimant = Claimant { owner: self.ledger.claim(), leased: self.leased };
         let mut backoff = S::OPTIONS.backoff;
         let mut failures = 0;
         loop {
@@ -83,23 +92,29 @@ impl<W: Send + Sync + 'static, G: Gate> Attempts<'_, W, G> {
             if let Some(crashes) = &self.crashes {
                 crashes.pass(self.key.ordinal, super::Crash::Before).await;
             }
-            let recording = Arc::new(AtomicBool::new(false));
+            let progress = Arc::new(Progress::default());
             let attempt = Attempt {
                 key: self.key.clone(),
                 number: Arc::clone(&number),
                 ledger: self.ledger.clone(),
                 cancel: self.cancel.clone(),
                 crashes: self.crashes.clone(),
-                recording: Arc::clone(&recording),
+                claimant: claimant.clone(),
+                progress: Arc::clone(&progress),
             };
             let body = attempt::once(step.clone(), Arc::clone(&self.worker), attempt);
-            let error = match bounded(body, S::OPTIONS.timeout, &self.cancel, &recording).await {
+            let body = self.alive(body, &claimant.owner, &progress);
+            let error = match bounded(body, S::OPTIONS.timeout, &self.cancel, &progress.recording).await {
                 Ok(Err(error @ (StepError::Retry { .. } | StepError::Store { .. }))) => error,
                 Ok(ended) => return ended,
                 Err(TimedOut::Cancelled) => return self.close::<S>().await,
                 Err(TimedOut::Late) => StepError::retry("timeout", format!("{} took too long", S::NAME)),
             };
             drop(pass);
+            // One that has not begun as far as it knows, and so has done nothing, may find that it had.
+            if progress.begun.load(Ordering::SeqCst) {
+                claimant.owner = self.ledger.claim();
+            }
             // The database being away is no fault of the step.
             if !matches!(error, StepError::Store { .. }) {
                 failures += 1;
@@ -113,6 +128,25 @@ impl<W: Send + Sync + 'static, G: Gate> Attempts<'_, W, G> {
                 () = self.cancel.cancelled() => {}
             }
             backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Runs a step's body, and says meanwhile that it is alive where others look at that.
+    async fn alive<T>(&self, body: impl Future<Output = T>, owner: &str, progress: &Progress) -> T {
+        let renewals = async {
+            loop {
+                tokio::time::sleep(RENEWAL).await;
+                if progress.leased.load(Ordering::SeqCst)
+                    && let Err(error) = self.ledger.renew(self.key.clone(), owner.to_owned()).await
+                {
+                    tracing::debug!(%error, "a step's lease was not renewed");
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = body => ended,
+            never = renewals => never,
         }
     }
 

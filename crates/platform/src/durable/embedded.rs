@@ -283,6 +283,8 @@ impl<W: Send + Sync + 'static> Context<W> {
                 cancel: self.cancel_token(),
                 crashes: inner.crashes.clone(),
                 gate: inner.as_ref(),
+                // One process has all the runs: who was at a step before is gone.
+                leased: false,
             };
             match attempts.make(step.clone()).await {
                 // A write of an attempt that was dropped for being late came in between: look again.

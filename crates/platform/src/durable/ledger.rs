@@ -3,7 +3,14 @@
 //! Every completion is fenced by the attempt's number: an attempt that was overtaken, though it still runs somewhere,
 //! changes nothing any more.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use contracts::RunId;
 use futures::future::BoxFuture;
@@ -16,6 +23,18 @@ use super::{
     unix_ms,
 };
 use crate::database::{self, Database, Tx};
+
+/// How long whoever is at a step counts as alive after having said so. Shorter than it takes an engine to give a lost
+/// process's step to another one, so that this costs no time; clocks may be apart by less than this.
+const LEASE: Duration = Duration::from_secs(6);
+/// How often it says so.
+pub(super) const RENEWAL: Duration = Duration::from_millis(1500);
+/// Stands in an owner's name between the process and its attempt.
+const OF_CLAIM: char = '/';
+
+fn leased_until() -> i64 {
+    unix_ms().saturating_add(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX))
+}
 
 /// Hexadecimal digits of an input's hash that are kept: enough to notice a change, short enough to store often.
 const HASH_DIGITS: usize = 16;
@@ -51,11 +70,26 @@ pub(super) struct Recorded {
     pub name: String,
     pub input_hash: String,
     pub attempt: i64,
+    pub owner: String,
+    pub leased_until: Option<i64>,
     pub state: State,
     pub result: Option<String>,
 }
 
 impl Recorded {
+    /// How the attempt began that is at the step.
+    fn begun(&self, effect: Effect) -> Begun {
+        match effect {
+            _ if self.attempt == 1 => Begun::Fresh,
+            Effect::AtMostOnce => Begun::Lost,
+            _ => Begun::Again,
+        }
+    }
+
+    fn is_leased(&self) -> bool {
+        self.state == State::Started && self.leased_until.is_some_and(|until| until > unix_ms())
+    }
+
     /// The step's outcome, if it has one, after making sure that it is the same step.
     pub(super) fn outcome<S: Step>(&self, key: &Key) -> Result<Option<S::Output>, StepError> {
         self.same_as(key)?;
@@ -140,6 +174,23 @@ pub enum Begun {
     Lost,
 }
 
+/// What came of asking for a step.
+pub(super) enum Claim {
+    /// It begins, with the attempt's number.
+    Begun(Begun, i64),
+    /// Another process is at it, and alive; it may not be done twice.
+    Elsewhere,
+}
+
+/// Who asks for a step.
+#[derive(Debug, Clone)]
+pub(super) struct Claimant {
+    /// One attempt of one process: a begin whose answer was lost is known again by it.
+    pub owner: String,
+    /// Whether other processes may be at the step: then it says how long it counts as alive, and believes others.
+    pub leased: bool,
+}
+
 #[derive(Debug, Clone)]
 pub struct Ledger {
     database: Database,
@@ -152,6 +203,30 @@ impl Ledger {
     pub fn new(database: Database) -> Self {
         let owner = format!("{}-{}", std::process::id(), unix_ms());
         Self { database, owner: owner.into() }
+    }
+
+    /// A name for the next attempt.
+    pub(super) fn claim(&self) -> String {
+        static CLAIMS: AtomicU64 = AtomicU64::new(0);
+        format!("{}{OF_CLAIM}{}", self.owner, CLAIMS.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether this process is at a step that may be done once only, and has not been overtaken.
+    pub async fn is_at(&self, run: RunId, ordinal: u32) -> Result<bool, StepError> {
+        let recorded = self.lookup(run, ordinal).await?;
+        Ok(recorded.is_some_and(|row| {
+            let of_this = row.owner.split(OF_CLAIM).next() == Some(&*self.owner);
+            of_this && row.state == State::Started && row.leased_until.is_some()
+        }))
+    }
+
+    /// Says that the attempt is alive.
+    pub(super) async fn renew(&self, key: Key, owner: String) -> Result<(), StepError> {
+        self.database
+            .write(move |tx| {
+                Box::pin(async move { Ok(store::renew(tx, &key, &owner, leased_until()).await?) })
+            })
+            .await
     }
 
     pub(super) fn key<S: Step>(run: RunId, ordinal: u32, step: &S) -> Result<Key, StepError> {
@@ -178,20 +253,23 @@ impl Ledger {
         Ok(store::one(self.database.read(), run, ordinal).await?)
     }
 
-    /// Starts an attempt and runs `change` in the same commit. Answers the attempt's number.
+    /// Starts an attempt and runs `change` in the same commit. Asked once more by the same claimant, whose answer was
+    /// lost, it answers the same again.
     pub(super) async fn begin<F>(
         &self,
         key: Key,
         effect: Effect,
+        claimant: Claimant,
         change: F,
-    ) -> Result<(Begun, i64), StepError>
+    ) -> Result<Claim, StepError>
     where
         F: for<'a> FnOnce(&'a Tx, Begun) -> BoxFuture<'a, Result<(), StepError>> + Send + 'static,
     {
-        let owner = Arc::clone(&self.owner);
         self.database
             .write(move |tx| {
                 Box::pin(async move {
+                    let Claimant { owner, leased } = claimant;
+                    let leased = leased && effect == Effect::AtMostOnce;
                     let earlier = store::one(tx, key.run, key.ordinal).await?;
                     // With the ledger off (a fault switch) effects are repeated.
                     let forget = crate::faults::broken("ledger_off");
@@ -199,18 +277,25 @@ impl Ledger {
                         None => (Begun::Fresh, 1),
                         Some(row) if row.state == State::Started => {
                             row.same_as(&key)?;
+                            if row.owner == owner {
+                                return Ok(Claim::Begun(row.begun(effect), row.attempt));
+                            }
+                            if leased && row.is_leased() && !forget {
+                                return Ok(Claim::Elsewhere);
+                            }
                             let lost = effect == Effect::AtMostOnce && !forget;
                             (if lost { Begun::Lost } else { Begun::Again }, row.attempt + 1)
                         }
                         Some(_) => return Err(StepError::Superseded),
                     };
-                    if !store::start(tx, &key, effect, attempt, &owner, unix_ms()).await? {
+                    let until = leased.then(leased_until);
+                    if !store::start(tx, &key, effect, attempt, &owner, until, unix_ms()).await? {
                         return Err(StepError::Superseded);
                     }
                     if begun != Begun::Lost {
                         change(tx, begun).await?;
                     }
-                    Ok((begun, attempt))
+                    Ok(Claim::Begun(begun, attempt))
                 })
             })
             .await

@@ -14,6 +14,8 @@ mod lanes;
 mod ledger;
 mod simulator;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::{future::Future, sync::Arc, time::Duration};
 

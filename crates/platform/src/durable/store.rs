@@ -11,7 +11,7 @@ use crate::{
     params,
 };
 
-pub const MIGRATIONS: &[Migration] = &[STEPS, SIGNALS];
+pub const MIGRATIONS: &[Migration] = &[STEPS, SIGNALS, LEASES];
 
 const STEPS: Migration = Migration {
     name: "platform_0001_steps",
@@ -43,6 +43,13 @@ const SIGNALS: Migration = Migration {
     )"],
 };
 
+/// Until when, in milliseconds since 1970, whoever is at a step that may be done once only counts as alive.
+const LEASES: Migration = Migration {
+    name: "platform_0004_step_leases",
+    postgres: None,
+    statements: &["ALTER TABLE steps ADD COLUMN leased_until BIGINT"],
+};
+
 /// Which step a row is about, and what it must have been asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Key {
@@ -58,16 +65,18 @@ fn recorded(row: &Row) -> Result<(u32, Recorded), Error> {
         name: row.text("name")?,
         input_hash: row.text("input_hash")?,
         attempt: row.int("attempt")?,
+        owner: row.text("owner")?,
+        leased_until: row.int_opt("leased_until")?,
         state: State::parse(&row.text("state")?).ok_or_else(|| Error::Corrupt("steps.state".into()))?,
         result: row.text_opt("result")?,
     };
     Ok((ordinal, recorded))
 }
 
-const COLUMNS_OF_RUN: &str =
-    "SELECT ordinal, name, input_hash, attempt, state, result FROM steps WHERE run_id = $1";
+const COLUMNS_OF_RUN: &str = "SELECT ordinal, name, input_hash, attempt, owner, leased_until, state, result FROM steps WHERE run_id = $1";
 const COLUMNS_OF_STEP: &str =
-    "SELECT ordinal, name, input_hash, attempt, state, result FROM steps WHERE run_id = $1 AND ordinal = $2";
+    "SELECT ordinal, name, input_hash, attempt, owner, leased_until, state, result FROM steps
+     WHERE run_id = $1 AND ordinal = $2";
 
 pub(super) async fn of_run(connection: &impl Sql, run: RunId) -> Result<Vec<(u32, Recorded)>, Error> {
     connection.all(COLUMNS_OF_RUN, params![run.to_string()]).await?.iter().map(recorded).collect()
@@ -107,14 +116,16 @@ pub(super) async fn start(
     effect: Effect,
     attempt: i64,
     owner: &str,
+    leased_until: Option<i64>,
     now: i64,
 ) -> Result<bool, Error> {
     let changed = tx
         .run(
-            "INSERT INTO steps (run_id, ordinal, name, input_hash, effect, attempt, owner, state, started_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 'started', $8)
+            "INSERT INTO steps (run_id, ordinal, name, input_hash, effect, attempt, owner, leased_until, state, started_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'started', $9)
              ON CONFLICT (run_id, ordinal) DO UPDATE
-             SET attempt = excluded.attempt, owner = excluded.owner, effect = excluded.effect
+             SET attempt = excluded.attempt, owner = excluded.owner, leased_until = excluded.leased_until,
+                 effect = excluded.effect
              WHERE steps.state = 'started' AND steps.attempt < excluded.attempt",
             params![
                 key.run.to_string(),
@@ -124,11 +135,20 @@ pub(super) async fn start(
                 effect.as_str(),
                 attempt,
                 owner,
+                leased_until,
                 now
             ],
         )
         .await?;
     Ok(changed == 1)
+}
+
+/// Says that whoever is at a step is alive.
+pub(super) async fn renew(tx: &Tx, key: &Key, owner: &str, leased_until: i64) -> Result<(), Error> {
+    let sql = "UPDATE steps SET leased_until = $4
+               WHERE run_id = $1 AND ordinal = $2 AND owner = $3 AND state = 'started'";
+    tx.run(sql, params![key.run.to_string(), i64::from(key.ordinal), owner, leased_until]).await?;
+    Ok(())
 }
 
 /// The attempt of a wait's row: it has just one.

@@ -12,11 +12,37 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use clap::Parser;
-use testing::chaos::{Fault, Kind, Options, Report, run};
+use clap::{Parser, ValueEnum};
+use testing::chaos::{Fault, Kind, Options, Report, Scenario, run};
 
 /// Kills while a fault is switched on: the first few show it.
 const KILLS_TO_PROVE: u32 = 40;
+/// Kills at most where it is turns that are counted.
+const KILLS_WITH_TURNS: u32 = 2_000;
+
+/// Who is killed in a cluster.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Named {
+    /// Processes and servers; servers hang for 5 s at most.
+    Mixed,
+    /// Gateways and workers.
+    Processes,
+    /// Each server is killed, hangs for 5 s and hangs for 30 s, in turn.
+    Engines,
+    /// PostgreSQL, every 5 to 40 s.
+    Restarts,
+}
+
+impl From<Named> for Scenario {
+    fn from(named: Named) -> Self {
+        match named {
+            Named::Mixed => Self::Mixed,
+            Named::Processes => Self::Processes,
+            Named::Engines => Self::Engines,
+            Named::Restarts => Self::Restarts,
+        }
+    }
+}
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -32,18 +58,24 @@ struct Arguments {
     /// Minutes after which no kill is made any more; 20 when absent, 14 with `--temporal` or `--cluster`.
     #[arg(long)]
     minutes: Option<u64>,
-    /// Break each promise that has a switch, and expect the checks to notice.
+    /// Kills go on until so many messages were accepted.
+    #[arg(long, conflicts_with = "kills")]
+    turns: Option<u64>,
+    /// Break promises that have a switch and that such kills show broken, and expect the checks to notice.
     #[arg(long)]
     prove: bool,
-    /// The same with this fault alone: `ledger_off` or `ack_early`.
+    /// The same with this fault alone: `ledger_off`, `ack_early` or `outbox_early`, which wants a cluster.
     #[arg(long, value_parser = fault)]
     fault: Option<Fault>,
     /// Gateway, worker and a Temporal server instead of one process; the server is killed too.
     #[arg(long, conflicts_with_all = ["prove", "fault"])]
     temporal: bool,
-    /// Two gateways and two workers on PostgreSQL, Temporal, Redis and OPA; each engine is killed and paused too.
-    #[arg(long, conflicts_with_all = ["prove", "fault", "temporal"])]
+    /// Two gateways and five workers on PostgreSQL, Redis, Kafka, Temporal, OPA and OpenBao.
+    #[arg(long, conflicts_with = "temporal")]
     cluster: bool,
+    /// Who is killed in a cluster.
+    #[arg(long, requires = "cluster", default_value = "mixed")]
+    scenario: Named,
     /// The program, built with `--features soma/faults`; the one beside this when absent.
     #[arg(long)]
     soma: Option<PathBuf>,
@@ -71,16 +103,18 @@ async fn main() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
+    let scenario = Scenario::from(arguments.scenario);
     let faults = match arguments.fault {
         Some(fault) => vec![fault],
-        None if arguments.prove => Fault::ALL.to_vec(),
+        None if arguments.prove && arguments.cluster => vec![scenario.fault()],
+        None if arguments.prove => vec![Fault::LedgerOff, Fault::AckEarly],
         None => Vec::new(),
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut options = Options::new(soma);
     options.seed = arguments.seed.unwrap_or(now.as_secs());
     options.topology = match arguments {
-        Arguments { cluster: true, .. } => Kind::Cluster,
+        Arguments { cluster: true, .. } => Kind::Cluster(scenario),
         Arguments { temporal: true, .. } => Kind::Temporal,
         _ => Kind::Standalone,
     };
@@ -88,12 +122,14 @@ async fn main() -> ExitCode {
     let apart = options.topology != Kind::Standalone;
     let (kills, conversations, minutes) = if apart { (60, 8, 14) } else { (300, 5, 20) };
     options.conversations = arguments.conversations.unwrap_or(conversations);
+    options.turns = arguments.turns;
     options.time_max = Duration::from_secs(arguments.minutes.unwrap_or(minutes).saturating_mul(60));
     options.progress = true;
     if faults.is_empty() {
+        let kills = if arguments.turns.is_some() { KILLS_WITH_TURNS } else { kills };
         options.kills = arguments.kills.unwrap_or(kills);
         let run = run(&options);
-        // The Temporal server is stopped also when this is broken off.
+        // Servers are stopped also when this is broken off.
         let report = tokio::select! {
             report = run => report,
             _ = tokio::signal::ctrl_c() => return ExitCode::FAILURE,

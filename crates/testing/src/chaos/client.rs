@@ -97,7 +97,7 @@ impl Turn {
 }
 
 /// What a request is told that needs a server that is away, or hangs.
-const AWAY: [u16; 2] = [503, 504];
+pub(super) const AWAY: [u16; 2] = [503, 504];
 
 /// An answer that sending again would not change.
 #[derive(Debug)]
@@ -116,6 +116,8 @@ pub(super) struct Api {
     pub base: watch::Sender<Option<String>>,
     /// How many messages were accepted, by 202 or by a frame that says so.
     pub accepted: watch::Sender<u64>,
+    /// How many turns have ended, as far as their followers know.
+    pub ended: watch::Sender<u64>,
     pub sent_again: AtomicU64,
     pub reconnects: AtomicU64,
     /// The runs of approved calls, each as often as it had one.
@@ -136,6 +138,7 @@ impl Api {
             key: key.to_owned(),
             base: watch::Sender::new(None),
             accepted: watch::Sender::new(0),
+            ended: watch::Sender::new(0),
             sent_again: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
             approved: Mutex::default(),
@@ -157,6 +160,13 @@ impl Api {
     /// What was noticed so far, and how many more were not kept.
     pub(super) fn violations(&self) -> (Vec<Violation>, u64) {
         lock(&self.violations).clone()
+    }
+
+    /// Nothing more comes of a turn.
+    pub(super) fn is_over(&self, turn: &Turn) {
+        if !turn.done.send_replace(true) {
+            self.ended.send_modify(|count| *count += 1);
+        }
     }
 
     /// Where the gateway listens, once it does.
@@ -350,7 +360,7 @@ impl Api {
             }
             tokio::time::sleep(AGAIN_AFTER).await;
         }
-        turn.done.send_replace(true);
+        self.is_over(turn);
     }
 
     /// One connection to a run's stream. True when it ended with the run's end.

@@ -4,15 +4,13 @@
 use std::{path::Path, time::Duration};
 
 use super::topology::Engine;
-use crate::engines::{Printed, try_engines};
+use crate::engines::{Printed, engines, try_engines};
 
 /// Longer than the script's own bounds.
 const SCRIPT_MAX: Duration = Duration::from_secs(200);
-/// How long a server hangs that is paused: longer than anything here waits for an answer, and shorter than a call.
-const PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) struct Server {
-    engine: Engine,
+    pub engine: Engine,
     name: String,
     /// What it is started with.
     file: Option<String>,
@@ -36,18 +34,30 @@ impl Server {
         self.up
     }
 
+    /// Where it is.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
     fn setting_name(&self) -> &'static str {
         match self.engine {
             Engine::Temporal => "SA01_TEMPORAL_HOST",
             Engine::Postgres => "SA01_DB_DSN",
             Engine::Redis => "SA01_REDIS_URL",
+            Engine::Kafka => "SA01_KAFKA_BOOTSTRAP_SERVERS",
             Engine::Opa => "SA01_OPA_URL",
+            Engine::Openbao => "VAULT_ADDR",
         }
     }
 
     /// What the program is told of it.
-    pub(super) fn setting(&self) -> (&'static str, String) {
-        (self.setting_name(), self.address.clone())
+    pub(super) fn settings(&self) -> [(String, String); 1] {
+        [(self.setting_name().to_owned(), self.address.clone())]
+    }
+
+    /// Its own client, with an operator's rights. Blocks.
+    pub(super) fn client(&self, arguments: &[&str]) -> Printed {
+        engines(&[&["client", self.engine.name(), "--name", &self.name, "--"], arguments].concat())
     }
 
     async fn engines(&self, action: &str, more: &[&str]) -> Result<Printed, String> {
@@ -85,9 +95,9 @@ impl Server {
     }
 
     /// SIGSTOP to all of it, and after a while SIGCONT.
-    pub(super) async fn pause(&mut self) -> Result<(), String> {
+    pub(super) async fn pause(&mut self, time: Duration) -> Result<(), String> {
         self.engines("pause", &[]).await?;
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(time).await;
         self.engines("continue", &[]).await.map(drop)
     }
 }

@@ -39,28 +39,16 @@ fn int(row: &Row, column: &str) -> i64 {
     row.int(column).expect("a column of numbers")
 }
 
-/// The at_most_once calls that have begun and not ended: those that a kill at this moment falls inside of.
-pub(super) async fn cut_off(database: &Location) -> HashSet<StepId> {
+/// The at_most_once calls that these processes have begun and not ended: those that their kill fell inside of.
+pub(super) async fn cut_off(database: &Location, processes: &[u32]) -> HashSet<StepId> {
     let connection = open(database).await;
-    let sql = "SELECT run_id, ordinal FROM steps WHERE effect = 'at_most_once' AND state = 'started'";
-    let steps =
-        all(&connection, sql).await.iter().map(|row| (text(row, "run_id"), int(row, "ordinal"))).collect();
-    connection.close().await.expect("a connection can be closed");
-    steps
-}
-
-/// The at_most_once calls that were under way at some moment of these times, in milliseconds: what they came to could not
-/// be recorded then.
-pub(super) async fn under_way(database: &Location, times: &[(i64, i64)]) -> HashSet<StepId> {
-    let connection = open(database).await;
-    let sql = "SELECT run_id, ordinal, started_at, finished_at FROM steps WHERE effect = 'at_most_once'";
+    let sql = "SELECT run_id, ordinal, owner FROM steps WHERE effect = 'at_most_once' AND state = 'started'";
     let rows = all(&connection, sql).await;
-    let overlaps = |row: &&Row| {
-        let (began, ended) =
-            (int(row, "started_at"), row.int_opt("finished_at").expect("a column of numbers"));
-        times.iter().any(|(from, to)| began <= *to && ended.is_none_or(|ended| ended >= *from))
+    let of_these = |row: &&Row| {
+        let owner = text(row, "owner");
+        processes.iter().any(|process| owner.starts_with(&format!("{process}-")))
     };
-    let steps = rows.iter().filter(overlaps).map(|row| (text(row, "run_id"), int(row, "ordinal"))).collect();
+    let steps = rows.iter().filter(of_these).map(|row| (text(row, "run_id"), int(row, "ordinal"))).collect();
     connection.close().await.expect("a connection can be closed");
     steps
 }

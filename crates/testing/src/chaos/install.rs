@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{ExitStatus, Output, Stdio},
     sync::OnceLock,
     time::Duration,
@@ -15,11 +15,15 @@ use tokio::{
     process::{Child, ChildStdout, Command},
 };
 
-use super::Fault;
+use super::{
+    Fault,
+    topology::{Ground, Role},
+};
 
 const START_MAX: Duration = Duration::from_secs(60);
 /// Longer than the program's own bound for draining.
 const STOP_MAX: Duration = Duration::from_secs(40);
+const WORKING: &str = "working on ";
 const EMAIL: &str = "chaos@example.org";
 
 /// A failpoint for the next process: its name and the pass at which it kills.
@@ -45,13 +49,14 @@ pub(super) struct Installation {
 }
 
 impl Installation {
-    /// Makes one in `folder`. `engines` are the settings that name what is not embedded, and who runs the turns.
+    /// Makes one. `engines` are the settings that name what is not embedded, and who runs the turns. `keep_keys` is given
+    /// the program's keys as lines, and answers the settings by which it finds them.
     pub(super) async fn make(
-        soma: &Path,
-        folder: &Path,
-        around: &Around<'_>,
-        engines: impl IntoIterator<Item = (&'static str, String)>,
+        ground: &Ground<'_>,
+        engines: impl IntoIterator<Item = (String, String)>,
+        keep_keys: impl FnOnce(&str) -> Vec<(String, String)>,
     ) -> Self {
+        let Ground { soma, folder, around } = ground;
         let program = folder.join("soma");
         fs::copy(soma, &program).expect("the program can be copied");
         let environment = [
@@ -70,24 +75,20 @@ impl Installation {
             ("SA01_RATE_LIMIT_TENANT", "0".into()),
             ("SOMA_EFFECTS_URL", around.effects_url.into()),
         ];
-        let environment: BTreeMap<String, String> =
-            environment.into_iter().chain(engines).map(|(name, value)| (name.to_owned(), value)).collect();
+        let environment = environment.map(|(name, value)| (name.to_owned(), value));
+        let environment: BTreeMap<String, String> = environment.into_iter().chain(engines).collect();
         let database = environment["SA01_DB_DSN"].parse().expect("a database");
         let mut new = Self {
             program,
             environment,
             fault: OnceLock::new(),
-            folder: folder.to_owned(),
+            folder: folder.clone(),
             database,
             log: folder.join("serve.log"),
             api_key: String::new(),
         };
         let keys = new.done(&["keygen"]).await;
-        new.environment.extend(
-            keys.lines()
-                .filter_map(|line| line.split_once('='))
-                .map(|(name, value)| (name.to_owned(), value.to_owned())),
-        );
+        new.environment.extend(keep_keys(&keys));
         new.done(&["migrate"]).await;
         new.done(&["admin", "create", "--email", EMAIL]).await;
         new.api_key = new.done(&["apikey", "create", "--email", EMAIL]).await.trim().to_owned();
@@ -117,22 +118,32 @@ impl Installation {
     }
 }
 
+/// Gives the program its keys as any other setting.
+pub(super) fn in_the_environment(keys: &str) -> Vec<(String, String)> {
+    let lines = keys.lines().filter_map(|line| line.split_once('='));
+    lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
 /// A process of an installation that is started again and again.
 pub(super) struct Process {
     arguments: &'static [&'static str],
     /// It is ready when it prints a line that begins so.
     ready: &'static str,
     child: Option<Child>,
+    /// Of the one that runs, or of the last one that did.
+    pid: Option<u32>,
 }
 
 impl Process {
-    pub(super) fn gateway() -> Self {
-        let arguments = &["serve", "--listen", "127.0.0.1:0"];
-        Self { arguments, ready: "listening on ", child: None }
-    }
-
-    pub(super) fn worker() -> Self {
-        Self { arguments: &["worker", "all"], ready: "working on queue ", child: None }
+    pub(super) fn new(role: Role) -> Self {
+        let (arguments, ready): (&[&str], &str) = match role {
+            Role::Gateway => (&["serve", "--listen", "127.0.0.1:0"], "listening on "),
+            Role::Worker => (&["worker", "all"], WORKING),
+            Role::Turns => (&["worker", "conversation"], WORKING),
+            Role::Tools => (&["worker", "tools"], WORKING),
+            Role::Events => (&["worker", "events"], WORKING),
+        };
+        Self { arguments, ready, child: None, pid: None }
     }
 
     pub(super) fn runs(&self) -> bool {
@@ -156,6 +167,7 @@ impl Process {
         }
         let mut child = command.spawn().expect("the program can be run");
         let output = child.stdout.take().expect("its output is piped");
+        self.pid = child.id();
         self.child = Some(child);
         match tokio::time::timeout(START_MAX, line(output, self.ready)).await {
             Ok(Some(rest)) => Ok(rest),
@@ -176,12 +188,13 @@ impl Process {
         status
     }
 
-    /// SIGKILL, unless it has ended already.
-    pub(super) async fn kill(&mut self) {
+    /// SIGKILL, unless it has ended already. Answers its id, if it was ever started.
+    pub(super) async fn kill(&mut self) -> Option<u32> {
         if let Some(child) = &mut self.child {
             child.kill().await.expect("a child can be killed");
             self.child = None;
         }
+        self.pid
     }
 
     /// Asks it to stop and waits until it has.

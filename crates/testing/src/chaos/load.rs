@@ -112,7 +112,7 @@ impl Talker {
     async fn begin(shared: &Shared, random: &mut Random) -> Result<Self, String> {
         let key = format!("conversation-{:016x}", random.next());
         let agent = if random.chance(CAREFUL_PERCENT) { CAREFUL } else { "default" };
-        if !shared.api.patient && random.chance(WEBSOCKET_PERCENT) {
+        if random.chance(WEBSOCKET_PERCENT) {
             let (line, client) = Client::new(&shared.api, agent);
             lock(&shared.followers).spawn(client.run());
             return Ok(Self::WebSocket(line));

@@ -15,36 +15,35 @@ mod engine;
 mod inspect;
 mod install;
 mod load;
+mod options;
 mod outside;
 mod plan;
+mod plan_cluster;
 mod random;
 mod report;
 mod script;
 mod socket;
-mod temporal;
+mod told;
 mod topology;
 
 use std::{
     collections::{HashSet, VecDeque},
-    path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
+pub use options::{Fault, Kind, Options, Scenario};
 pub use report::{Promise, Report, Violation, WebSocket};
 
 use check::Evidence;
 use client::{Api, Turn, Way, lock};
-use cluster::Cluster;
 use inspect::Snapshot;
 use install::{Around, Point};
 use load::Load;
 use outside::Outside;
 use plan::Moment;
-use platform::durable::unix_ms;
 use random::Random;
-use temporal::Temporal;
-use topology::{Ended, Ground, Standalone, Topology, Victim, killed};
+use topology::{Ended, Engine, Ground, READY_MAX, Topology, Victim, killed};
 
 use crate::{ScriptedModel, model_server};
 
@@ -54,80 +53,10 @@ const MOMENT_BROKEN_MAX: Duration = Duration::from_secs(2);
 const CANCELS_WANTED: u64 = 60;
 /// How long all runs may take to end with a promise broken on purpose: what hangs then hangs for ever.
 const SETTLE_BROKEN_MAX: Duration = Duration::from_secs(20);
+/// What was sent to a server before a kill is done there after this time.
+const SENT_BEFORE: Duration = Duration::from_millis(200);
 /// Kills between two lines that say how far it is.
 const PROGRESS_EVERY: u64 = 25;
-
-/// A promise that the program breaks on purpose (`SOMA_FAULT`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// Steps that have effects are forgotten when the process ends.
-    LedgerOff,
-    /// Changes are answered before they are on disk.
-    AckEarly,
-}
-
-impl Fault {
-    pub const ALL: [Self; 2] = [Self::LedgerOff, Self::AckEarly];
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::LedgerOff => "ledger_off",
-            Self::AckEarly => "ack_early",
-        }
-    }
-
-    /// The promises of which at least one must be seen broken.
-    #[must_use]
-    pub fn breaks(self) -> &'static [Promise] {
-        match self {
-            Self::LedgerOff => &[Promise::AtMostOnce],
-            Self::AckEarly => &[Promise::Accepted],
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// One process on embedded engines.
-    Standalone,
-    /// Gateway and worker apart, behind a Temporal server, on one SQLite file.
-    Temporal,
-    /// Two gateways and two workers, on servers of PostgreSQL, Temporal, Redis and OPA.
-    Cluster,
-}
-
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The program, built with the feature `faults`.
-    pub soma: PathBuf,
-    pub kills: u32,
-    pub seed: u64,
-    pub fault: Option<Fault>,
-    pub conversations: u32,
-    /// What the program runs on.
-    pub topology: Kind,
-    /// No kill after this time; too few kills are a violation.
-    pub time_max: Duration,
-    /// Says how far it is on standard error.
-    pub progress: bool,
-}
-
-impl Options {
-    #[must_use]
-    pub fn new(soma: PathBuf) -> Self {
-        Self {
-            soma,
-            kills: 300,
-            seed: 1,
-            fault: None,
-            conversations: 5,
-            topology: Kind::Standalone,
-            time_max: Duration::from_secs(20 * 60),
-            progress: false,
-        }
-    }
-}
 
 /// Runs chaos against the program on one of its topologies.
 ///
@@ -148,13 +77,12 @@ pub async fn run(options: &Options) -> Report {
         folder: folder.path().to_owned(),
         around: Around { model_url: &model_url, effects_url: &effects_url },
     };
-    let report = match options.topology {
-        Kind::Standalone => {
-            Chaos::new(options, Standalone::install(&ground).await, random).run(&outside).await
-        }
-        Kind::Temporal => Chaos::new(options, Temporal::install(&ground).await, random).run(&outside).await,
-        Kind::Cluster => Chaos::new(options, Cluster::install(&ground).await, random).run(&outside).await,
+    let topology = match options.topology {
+        Kind::Standalone => Topology::standalone(&ground).await,
+        Kind::Temporal => Topology::temporal(&ground).await,
+        Kind::Cluster(_) => cluster::install(&ground).await,
     };
+    let report = Chaos::new(options, topology, random).run(&outside).await;
     if !report.kept() && options.fault.is_none() {
         let kept = folder.keep();
         let text = serde_json::to_string_pretty(&report).expect("a report is JSON");
@@ -169,27 +97,28 @@ fn say(line: &str) {
     eprintln!("{line}");
 }
 
-struct Chaos<'a, T> {
+struct Chaos<'a> {
     options: &'a Options,
-    topology: T,
+    topology: Topology,
     api: Arc<Api>,
     random: Random,
     report: Report,
     cut_off: HashSet<inspect::StepId>,
-    /// Since when the database can't be written, and when it could not.
-    unrecorded_since: Option<i64>,
-    unrecorded: Vec<(i64, i64)>,
     /// When the installation went down and was not ready since.
     down_since: Option<Instant>,
     recoveries: Vec<Duration>,
+    /// The server that was away, and is back once all is started.
+    away: Option<Victim>,
+    /// How long it took from a server's return to work as usual.
+    returns: Vec<Duration>,
 }
 
-impl<'a, T: Topology> Chaos<'a, T> {
-    fn new(options: &'a Options, topology: T, random: Random) -> Self {
-        let api = Api::new(&topology.installation().api_key, T::PATIENT);
+impl<'a> Chaos<'a> {
+    fn new(options: &'a Options, topology: Topology, random: Random) -> Self {
+        let api = Api::new(&topology.installed.api_key, topology.patient);
         let report = Report {
             seed: options.seed,
-            topology: T::NAME,
+            topology: topology.name,
             fault: options.fault.map(Fault::as_str),
             ..Report::default()
         };
@@ -200,10 +129,10 @@ impl<'a, T: Topology> Chaos<'a, T> {
             random,
             report,
             cut_off: HashSet::new(),
-            unrecorded_since: None,
-            unrecorded: Vec::new(),
             down_since: None,
             recoveries: Vec::new(),
+            away: None,
+            returns: Vec::new(),
         }
     }
 
@@ -215,20 +144,22 @@ impl<'a, T: Topology> Chaos<'a, T> {
         self.topology.kill(Victim::Program).await.expect("it has just answered");
         // What all conversations need is there for good: a promise that is broken on them leaves none to look at.
         if let Some(fault) = self.options.fault {
-            self.topology.installation().break_from_now_on(fault);
+            self.topology.installed.break_from_now_on(fault);
         }
         self.api.base.send_replace(None);
         let load = Load::start(&self.api, self.options.conversations, &mut self.random);
         self.kill_all(&load, begun).await;
         let started = Instant::now();
         self.start(None).await.expect("the program starts after the last kill");
-        let settle_max = if self.options.fault.is_some() { SETTLE_BROKEN_MAX } else { T::BOUNDS.settle };
+        let settle_max =
+            if self.options.fault.is_some() { SETTLE_BROKEN_MAX } else { self.topology.bounds.settle };
         let (turns, settled) = load.settle(settle_max).await;
         self.report.settled_ms = started.elapsed().as_millis();
         if settled {
             check::by_api(&self.api, &turns).await;
             check::nobody_is_asked_any_more(&self.api).await;
             check::the_audit_is_whole(&self.api, turns.len()).await;
+            self.kafka_has_all().await;
         } else {
             let open: Vec<_> =
                 turns.iter().filter(|turn| !*turn.done.borrow()).map(|turn| &turn.run).collect();
@@ -244,26 +175,21 @@ impl<'a, T: Topology> Chaos<'a, T> {
     }
 
     async fn finish(mut self, turns: Vec<Arc<Turn>>, outside: &Outside, begun: Instant) -> Report {
-        let log = std::fs::read_to_string(&self.topology.installation().log).unwrap_or_default();
+        let log = std::fs::read_to_string(&self.topology.installed.log).unwrap_or_default();
         for line in log.lines().filter(|line| line.contains("panicked at")) {
             self.api.violated(Promise::Program, line.to_owned());
         }
         self.report.turns = turns.len() as u64;
         self.report.events = turns.iter().map(|turn| lock(&turn.frames).len() as u64).sum();
         self.websocket(&turns);
-        if !self.unrecorded.is_empty() {
-            let database = &self.topology.installation().database;
-            let steps = inspect::under_way(database, &self.unrecorded).await;
-            self.count_cut_off(steps);
-        }
         let evidence = Evidence {
             turns,
-            database: Snapshot::read(&self.topology.installation().database).await,
+            database: Snapshot::read(&self.topology.installed.database).await,
             outside: outside.effects().await,
             cut_off: self.cut_off,
         };
         evidence.weigh(&self.api, &mut self.report);
-        self.report.recovered(self.recoveries);
+        self.report.recovered(self.recoveries, self.returns);
         self.report.sent_again = self.api.sent_again.load(Ordering::Relaxed);
         self.report.reconnects = self.api.reconnects.load(Ordering::Relaxed);
         self.report.duration_s = begun.elapsed().as_secs();
@@ -287,11 +213,32 @@ impl<'a, T: Topology> Chaos<'a, T> {
         };
     }
 
+    /// Holds what Kafka was told against the database, where there is a Kafka.
+    async fn kafka_has_all(&mut self) {
+        let kafka = self.topology.engines.iter().find(|server| server.engine == Engine::Kafka);
+        if let Some(kafka) = kafka {
+            let told = told::check(&self.api, &self.topology.installed.database, kafka.address()).await;
+            self.report.told = Some(told);
+        }
+    }
+
+    fn plan(&mut self) -> VecDeque<plan::Planned> {
+        let (kills, random) = (self.options.kills, &mut self.random);
+        VecDeque::from(match self.options.topology {
+            Kind::Standalone => plan::standalone(kills, random),
+            Kind::Temporal => plan::temporal(kills, random),
+            Kind::Cluster(scenario) => plan_cluster::plan(scenario, kills, random),
+        })
+    }
+
     async fn kill_all(&mut self, load: &Load, begun: Instant) {
-        let mut moments = VecDeque::from(T::plan(self.options.kills, &mut self.random));
+        let mut moments = self.plan();
         // A point that was missed once is tried once more, last.
         let mut missed: HashSet<String> = HashSet::new();
         while let Some(planned) = moments.pop_front() {
+            if self.options.turns.is_some_and(|turns| *self.api.accepted.borrow() >= turns) {
+                return;
+            }
             if begun.elapsed() > self.options.time_max {
                 let what =
                     format!("{} kills took too long, {} are left", self.report.kills, moments.len() + 1);
@@ -328,28 +275,21 @@ impl<'a, T: Topology> Chaos<'a, T> {
     }
 
     async fn kill(&mut self, victim: Victim, place: String) {
-        // What a call came to can't be recorded while the database is away: it is cut off as by a kill of its process.
-        if victim.records_calls() {
-            self.unrecorded_since.get_or_insert_with(unix_ms);
-        }
-        if let Err(problem) = self.topology.kill(victim).await {
+        let killed = self.topology.kill(victim).await.unwrap_or_else(|problem| {
             self.api.violated(Promise::Program, format!("{victim}: {problem}"));
-        }
-        if !self.topology.runs(Victim::Gateway) {
-            self.api.base.send_replace(None);
-        }
+            Vec::new()
+        });
+        self.away = victim.engine().map(|_| victim);
+        self.api.base.send_replace(self.topology.base());
         self.down_since.get_or_insert_with(Instant::now);
         self.report.kills += 1;
         *self.report.places.entry(place).or_default() += 1;
-        if victim.calls_tools() {
-            let steps = inspect::cut_off(&self.topology.installation().database).await;
-            self.count_cut_off(steps);
-        }
-    }
-
-    fn count_cut_off(&mut self, steps: HashSet<inspect::StepId>) {
-        for step in steps {
-            self.report.cut_off += u64::from(self.cut_off.insert(step));
+        if !killed.is_empty() {
+            // A server still makes a change that it was sent before the kill.
+            tokio::time::sleep(SENT_BEFORE).await;
+            for step in inspect::cut_off(&self.topology.installed.database, &killed).await {
+                self.report.cut_off += u64::from(self.cut_off.insert(step));
+            }
         }
     }
 
@@ -397,7 +337,8 @@ impl<'a, T: Topology> Chaos<'a, T> {
             return ended(&self.api, end);
         }
         let moment = moment(Arc::clone(&self.api));
-        let moment_max = if self.options.fault.is_some() { MOMENT_BROKEN_MAX } else { T::BOUNDS.moment };
+        let moment_max =
+            if self.options.fault.is_some() { MOMENT_BROKEN_MAX } else { self.topology.bounds.moment };
         tokio::select! {
             end = self.topology.ended() => ended(&self.api, end),
             () = moment => true,
@@ -406,15 +347,34 @@ impl<'a, T: Topology> Chaos<'a, T> {
     }
 
     async fn start(&mut self, armed: Option<(Victim, Point)>) -> Result<(), Ended> {
-        let base = self.topology.start(armed).await?;
-        self.api.base.send_replace(Some(base));
-        if let Some(since) = self.unrecorded_since.take() {
-            self.unrecorded.push((since, unix_ms()));
+        let servers_since = self.topology.start(armed).await?;
+        self.api.base.send_replace(self.topology.base());
+        if let Some(victim) = self.away.take() {
+            self.works_again(victim, servers_since).await;
         }
         if let Some(since) = self.down_since.take() {
             self.recoveries.push(since.elapsed());
         }
         Ok(())
+    }
+
+    /// Waits until, after a server's return, a message was accepted and a turn has ended.
+    async fn works_again(&mut self, victim: Victim, since: Instant) {
+        let mut counts = [self.api.accepted.subscribe(), self.api.ended.subscribe()];
+        if self.options.fault.is_some() {
+            return;
+        }
+        let more = async {
+            for count in &mut counts {
+                let before = *count.borrow();
+                drop(count.wait_for(|seen| *seen > before).await);
+            }
+        };
+        if tokio::time::timeout(READY_MAX.saturating_sub(since.elapsed()), more).await.is_err() {
+            let what = format!("{READY_MAX:?} after {victim} no message was accepted, or no turn has ended");
+            self.api.violated(Promise::Recovery, what);
+        }
+        self.returns.push(since.elapsed());
     }
 
     /// A program without the test tools would keep every promise by doing nothing.

@@ -1,5 +1,5 @@
 //! When the program is killed: at random moments, as it starts, as it has just accepted a message, and at every
-//! failpoint.
+//! failpoint. `plan_cluster` has the plans for a cluster.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use platform::faults::POINTS;
 
 use super::{
     random::Random,
-    topology::{Engine, Victim},
+    topology::{Engine, Role, Victim},
 };
 
 /// Kills in a hundred at failpoints, as an answer arrives, and while the program starts. The rest are at random.
@@ -35,14 +35,14 @@ const SELDOM: [&str; 9] = [
 /// With a Temporal server: one kill in so many is the server's, and the gateway's.
 const SERVER_ONE_IN: u32 = 12;
 const GATEWAY_ONE_IN: u32 = 4;
-/// In a cluster: of all kills, those in a hundred that are of engines.
-const ENGINES_PERCENT: u32 = 50;
 /// Of the gateway's kills, and of the worker's, those in a hundred at failpoints.
 const STINT_AT_POINTS: u32 = 70;
-/// The latest random moment: a killed worker's runs stand still for seconds, and a kill then proves little.
+/// The latest random moment: where the only worker is killed its runs stand still for seconds, and a kill then proves
+/// little.
 const WORKER_RANDOM_MS: u64 = 11_000;
+const ONE_OF_SEVERAL_RANDOM_MS: u64 = 3_000;
 const GATEWAY_RANDOM_MS: u64 = 2_500;
-const SERVER_RANDOM_MS: u64 = 4_000;
+pub(super) const SERVER_RANDOM_MS: u64 = 4_000;
 
 /// A kill that is to come.
 pub(super) type Planned = (Victim, Moment);
@@ -79,11 +79,13 @@ impl Moment {
 pub(super) fn place(victim: Victim, moment: &Moment) -> String {
     match (victim, moment) {
         (Victim::Program, _) | (_, Moment::Point(..)) => moment.place().to_owned(),
+        (Victim::Engine(_) | Victim::Paused(..), _) => victim.to_string(),
         _ => format!("{victim} {}", moment.place()),
     }
 }
 
-pub(super) fn plan(kills: u32, random: &mut Random) -> Vec<Moment> {
+/// Kills of the one process.
+pub(super) fn standalone(kills: u32, random: &mut Random) -> Vec<Planned> {
     let share = |percent: u32| (kills * percent).div_ceil(100);
     let mut points = POINTS.to_vec();
     random.shuffle(&mut points);
@@ -99,7 +101,7 @@ pub(super) fn plan(kills: u32, random: &mut Random) -> Vec<Moment> {
     }
     random.shuffle(&mut moments);
     moments.truncate(kills as usize);
-    moments
+    moments.into_iter().map(|moment| (Victim::Program, moment)).collect()
 }
 
 /// Kills of gateway, worker and server. A process is armed as it starts, so that kills at failpoints follow another
@@ -113,41 +115,35 @@ pub(super) fn temporal(kills: u32, random: &mut Random) -> Vec<Planned> {
             Moment::Random(random.millis_below(SERVER_RANDOM_MS)),
         )]);
     }
-    stints.extend(stints_of(Victim::Gateway, gateway, random));
-    stints.extend(stints_of(Victim::Worker, kills - server - gateway, random));
+    stints.extend(stints_of(Victim::Process(Role::Gateway, 0), gateway, random));
+    stints.extend(stints_of(Victim::Process(Role::Worker, 0), kills - server - gateway, random));
     random.shuffle(&mut stints);
     stints.concat()
 }
 
-/// Kills of gateways, workers and engines of a cluster, and pauses of its engines; each engine as often as any other.
-pub(super) fn cluster(kills: u32, random: &mut Random) -> Vec<Planned> {
-    let engines = [Engine::Postgres, Engine::Temporal, Engine::Opa, Engine::Redis];
-    let of_engines = engines.iter().flat_map(|&engine| [Victim::Engine(engine), Victim::Paused(engine)]);
-    let of_engines: Vec<Victim> = of_engines.collect();
-    let many = kills * ENGINES_PERCENT / 100;
-    let mut stints: Vec<Vec<Planned>> = Vec::new();
-    for (_, victim) in (0..many).zip(of_engines.iter().cycle()) {
-        stints.push(vec![(*victim, Moment::Random(random.millis_below(SERVER_RANDOM_MS)))]);
-    }
-    let gateway = (kills - many) / 3;
-    stints.extend(stints_of(Victim::Gateway, gateway, random));
-    stints.extend(stints_of(Victim::Worker, kills - many - gateway, random));
-    random.shuffle(&mut stints);
-    stints.concat()
+/// Whether processes of this kind pass a failpoint.
+fn passes(role: Role, point: &str) -> bool {
+    let at = match point.split('_').next() {
+        Some("message" | "decision") => [Role::Gateway, Role::Gateway],
+        Some("tool" | "approval") => [Role::Worker, Role::Tools],
+        _ => [Role::Worker, Role::Turns],
+    };
+    at.contains(&role)
 }
 
-fn stints_of(victim: Victim, kills: u32, random: &mut Random) -> Vec<Vec<Planned>> {
-    let (at_gateway, at_worker): (Vec<_>, Vec<_>) =
-        POINTS.iter().partition(|name| name.starts_with("message") || name.starts_with("decision"));
-    let mut points: Vec<&'static str> = if victim == Victim::Gateway { at_gateway } else { at_worker };
+/// Kills of a process, some of them at failpoints, each of which follows another kill of it.
+pub(super) fn stints_of(victim: Victim, kills: u32, random: &mut Random) -> Vec<Vec<Planned>> {
+    let of_it = |point: &&str| matches!(victim, Victim::Process(role, _) if passes(role, point));
+    let mut points: Vec<&'static str> = POINTS.iter().copied().filter(of_it).collect();
     random.shuffle(&mut points);
-    let at_points = kills * STINT_AT_POINTS / 100;
+    let at_points = if points.is_empty() { 0 } else { kills * STINT_AT_POINTS / 100 };
     let mut stints: Vec<Vec<Planned>> = Vec::new();
     for index in 0..kills - at_points {
         let first = match victim {
-            Victim::Gateway if index % 2 == 0 => Moment::Accepted(1 + random.below(3)),
-            Victim::Gateway => Moment::Random(random.millis_below(GATEWAY_RANDOM_MS)),
-            _ => Moment::Random(random.millis_below(WORKER_RANDOM_MS)),
+            Victim::Process(Role::Gateway, _) if index % 2 == 0 => Moment::Accepted(1 + random.below(3)),
+            Victim::Process(Role::Gateway, _) => Moment::Random(random.millis_below(GATEWAY_RANDOM_MS)),
+            Victim::Process(Role::Worker, _) => Moment::Random(random.millis_below(WORKER_RANDOM_MS)),
+            _ => Moment::Random(random.millis_below(ONE_OF_SEVERAL_RANDOM_MS)),
         };
         stints.push(vec![(victim, first)]);
     }
@@ -169,7 +165,12 @@ mod tests {
         assert_eq!(planned, temporal(60, &mut Random::new(7)));
         let many = |victim| planned.iter().filter(|(killed, _)| *killed == victim).count();
         assert_eq!(
-            [Victim::Engine(Engine::Temporal), Victim::Gateway, Victim::Worker].map(many),
+            [
+                Victim::Engine(Engine::Temporal),
+                Victim::Process(Role::Gateway, 0),
+                Victim::Process(Role::Worker, 0)
+            ]
+            .map(many),
             [5, 15, 40]
         );
         for point in POINTS {
@@ -184,30 +185,16 @@ mod tests {
     }
 
     #[test]
-    fn in_a_cluster_every_engine_is_killed_and_paused() {
-        let planned = cluster(80, &mut Random::new(7));
-        assert_eq!((planned.len(), &planned), (80, &cluster(80, &mut Random::new(7))));
-        let many = |victim| planned.iter().filter(|(killed, _)| *killed == victim).count();
-        for engine in [Engine::Postgres, Engine::Temporal, Engine::Opa, Engine::Redis] {
-            assert_eq!([Victim::Engine(engine), Victim::Paused(engine)].map(many), [5, 5], "{engine}");
-        }
-        assert_eq!([Victim::Gateway, Victim::Worker].map(many), [13, 27]);
-        for kills in 0..20 {
-            assert_eq!(cluster(kills, &mut Random::new(1)).len(), kills as usize);
-        }
-    }
-
-    #[test]
     fn a_seed_repeats_its_plan_and_every_point_is_in_a_long_one() {
-        let moments = plan(300, &mut Random::new(7));
-        assert_eq!(moments, plan(300, &mut Random::new(7)));
-        assert_ne!(moments, plan(300, &mut Random::new(8)));
+        let moments = standalone(300, &mut Random::new(7));
+        assert_eq!(moments, standalone(300, &mut Random::new(7)));
+        assert_ne!(moments, standalone(300, &mut Random::new(8)));
         assert_eq!(moments.len(), 300);
         for point in POINTS {
-            let times = moments.iter().filter(|moment| moment.place() == *point).count();
+            let times = moments.iter().filter(|(_, moment)| moment.place() == *point).count();
             assert!(times >= 10, "{point} is in the plan {times} times");
         }
-        assert_eq!(plan(0, &mut Random::new(7)), []);
-        assert_eq!(plan(1, &mut Random::new(7)).len(), 1);
+        assert_eq!(standalone(0, &mut Random::new(7)), []);
+        assert_eq!(standalone(1, &mut Random::new(7)).len(), 1);
     }
 }

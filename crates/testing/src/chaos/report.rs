@@ -21,12 +21,16 @@ pub enum Promise {
     Transactional,
     Idempotent,
     AtMostOnce,
-    /// No more outcomes are unknown than kills fell inside such calls.
+    /// No outcome is unknown but of such a call that a kill fell inside of.
     Unknown,
     Budget,
     Events,
     /// The audit's chain is whole, and everything accepted is in it.
     Audit,
+    /// Kafka has every event that it was to be told, and those of one key in their order.
+    Told,
+    /// Once a server is back, messages are accepted and turns end within 30 s.
+    Recovery,
     /// The program ends only when it is killed or asked to, and panics nowhere.
     Program,
     Database,
@@ -50,6 +54,17 @@ pub struct WebSocket {
     pub resumed: u64,
     /// Messages that were sent again since no acknowledgement had come.
     pub sent_again: u64,
+}
+
+/// What Kafka was told.
+#[derive(Debug, Default, Serialize)]
+pub struct Told {
+    /// Different ones.
+    pub events: u64,
+    /// Those that came more than once.
+    pub again: u64,
+    /// How long it took after the last turn's end until none waited.
+    pub carried_ms: u128,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -86,6 +101,11 @@ pub struct Report {
     /// From a kill to the next time the program was ready.
     pub recovery_median_ms: u128,
     pub recovery_max_ms: u128,
+    /// From a server's return to a message that was accepted and a turn that ended after it.
+    pub return_median_ms: u128,
+    pub return_max_ms: u128,
+    /// Where there is a Kafka.
+    pub told: Option<Told>,
     /// From the last start to the last run's end.
     pub settled_ms: u128,
     pub duration_s: u64,
@@ -95,10 +115,9 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn recovered(&mut self, mut times: Vec<Duration>) {
-        times.sort_unstable();
-        self.recovery_median_ms = times.get(times.len() / 2).map_or(0, Duration::as_millis);
-        self.recovery_max_ms = times.last().map_or(0, Duration::as_millis);
+    pub(super) fn recovered(&mut self, ready: Vec<Duration>, returns: Vec<Duration>) {
+        (self.recovery_median_ms, self.recovery_max_ms) = median_and_max(ready);
+        (self.return_median_ms, self.return_max_ms) = median_and_max(returns);
     }
 
     #[must_use]
@@ -120,6 +139,12 @@ impl Report {
         }
         broken
     }
+}
+
+fn median_and_max(mut times: Vec<Duration>) -> (u128, u128) {
+    times.sort_unstable();
+    let median = times.get(times.len() / 2).map_or(0, Duration::as_millis);
+    (median, times.last().map_or(0, Duration::as_millis))
 }
 
 /// Violations of one promise that are printed in full.
@@ -160,6 +185,19 @@ impl fmt::Display for Report {
             "ready again after a kill: median {} ms, at most {} ms; all runs ended {} ms after the last start",
             self.recovery_median_ms, self.recovery_max_ms, self.settled_ms
         )?;
+        if self.return_max_ms > 0 {
+            writeln!(
+                f,
+                "work as usual after a server's return: median {} ms, at most {} ms",
+                self.return_median_ms, self.return_max_ms
+            )?;
+        }
+        if let Some(Told { events, again, carried_ms }) = &self.told {
+            writeln!(
+                f,
+                "Kafka was told {events} events, {again} of them more than once; the last {carried_ms} ms after the last turn"
+            )?;
+        }
         for promise in self.broken().keys() {
             let whats = self.violations.iter().filter(|violation| violation.promise == *promise);
             for violation in whats.take(PRINTED) {

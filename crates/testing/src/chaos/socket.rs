@@ -25,13 +25,16 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    client::{AGAIN_AFTER, Api, Frame, MISSING_MAX, Message, REQUEST_MAX, Turn, Way, lock, text},
+    client::{AGAIN_AFTER, AWAY, Api, Frame, MISSING_MAX, Message, REQUEST_MAX, Turn, Way, lock, text},
     report::Promise,
 };
 
 /// What is asked of a client while it is busy.
 const ASKED_MAX: usize = 8;
-/// Before a refused upgrade is tried again.
+/// What a frame is told that needs a server that is away, or hangs.
+const AWAY_CODES: [&str; 6] =
+    ["database_unavailable", "database_stopped", "outcome_unknown", "policy_unavailable", "busy", "timeout"];
+/// Before what was refused is tried again.
 const REFUSED_PAUSE: Duration = Duration::from_millis(120);
 
 /// What all clients of this kind have done.
@@ -151,6 +154,11 @@ impl Client {
                         return;
                     }
                     sleep(AGAIN_AFTER).await;
+                }
+                Err(tungstenite::Error::Http(answer))
+                    if self.api.patient && AWAY.contains(&answer.status().as_u16()) =>
+                {
+                    sleep(REFUSED_PAUSE).await;
                 }
                 Err(tungstenite::Error::Http(answer)) => {
                     let what = format!("a WebSocket with {} was refused: {}", self.agent, answer.status());
@@ -321,6 +329,11 @@ impl Client {
 
     async fn refused(&mut self, socket: &mut Socket, payload: &Value) -> Result<(), Broken> {
         let (request, code) = (text(payload, "request_id"), text(payload, "code"));
+        if self.api.patient && AWAY_CODES.contains(&code.as_str()) {
+            // Everything is asked for anew on the next connection.
+            sleep(REFUSED_PAUSE).await;
+            return Err(Broken);
+        }
         if code == "not_found" {
             let since = *self.missing.entry(request.clone()).or_insert_with(Instant::now);
             if since.elapsed() < MISSING_MAX {
@@ -336,7 +349,7 @@ impl Client {
         if let Some(turn) = of_resume {
             let promise = if code == "not_found" { Promise::Accepted } else { Promise::Events };
             self.api.violated(promise, format!("run {} can't be resumed: {payload}", turn.run));
-            turn.done.send_replace(true);
+            self.api.is_over(turn);
             return Ok(());
         }
         if let ("stream_broken", Some(turn)) = (code.as_str(), self.turns.get(&text(payload, "run_id"))) {
@@ -380,6 +393,6 @@ fn event(api: &Api, turn: &Turn, due: Option<&mut i64>, frame: Frame) {
     }
     drop(frames);
     if done {
-        turn.done.send_replace(true);
+        api.is_over(turn);
     }
 }

@@ -1,0 +1,71 @@
+//! What the ledger answers to those that ask it again.
+
+use contracts::RunId;
+use sea_orm_migration::{MigrationTrait, MigratorTrait};
+use testing::TestDatabase;
+
+use super::{
+    Begun, Effect, Ledger, MIGRATIONS, StepError,
+    ledger::{Claim, Claimant},
+    store::Key,
+};
+use crate::database::{self, Database};
+
+struct Steps;
+
+impl MigratorTrait for Steps {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        let all = database::MIGRATIONS.iter().chain(MIGRATIONS);
+        all.map(|migration| Box::new(*migration) as Box<dyn MigrationTrait>).collect()
+    }
+}
+
+async fn ledger() -> (TestDatabase, Ledger) {
+    let kept = TestDatabase::empty();
+    let database = Database::open(&kept.dsn().parse().unwrap()).await.unwrap();
+    database::migrate::<Steps>(&database).await.unwrap();
+    (kept, Ledger::new(database))
+}
+
+/// The effect's beginning and the attempt's number, or nothing where somebody else is at it.
+async fn begin(ledger: &Ledger, key: &Key, effect: Effect, claimant: &Claimant) -> Option<(Begun, i64)> {
+    let begun = ledger.begin(key.clone(), effect, claimant.clone(), |_, _| Box::pin(async { Ok(()) })).await;
+    match begun.unwrap() {
+        Claim::Begun(begun, number) => Some((begun, number)),
+        Claim::Elsewhere => None,
+    }
+}
+
+fn claimant(ledger: &Ledger, leased: bool) -> Claimant {
+    Claimant { owner: ledger.claim(), leased }
+}
+
+#[tokio::test]
+async fn a_begin_whose_answer_was_lost_is_known_again_and_another_attempt_is_not_taken_for_it() {
+    let (_kept, ledger) = ledger().await;
+    for (effect, later) in [(Effect::AtMostOnce, Begun::Lost), (Effect::Idempotent, Begun::Again)] {
+        let key = Ledger::plain_key(RunId::new(), 0, "step", b"input");
+        let (first, second) = (claimant(&ledger, false), claimant(&ledger, false));
+        for _ in 0..2 {
+            assert_eq!(begin(&ledger, &key, effect, &first).await, Some((Begun::Fresh, 1)));
+        }
+        for _ in 0..2 {
+            assert_eq!(begin(&ledger, &key, effect, &second).await, Some((later, 2)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_may_be_done_once_is_not_taken_from_who_is_alive() {
+    let (_kept, ledger) = ledger().await;
+    let key = Ledger::plain_key(RunId::new(), 0, "step", b"input");
+    let (first, second) = (claimant(&ledger, true), claimant(&ledger, true));
+    assert_eq!(begin(&ledger, &key, Effect::AtMostOnce, &first).await, Some((Begun::Fresh, 1)));
+    assert_eq!(begin(&ledger, &key, Effect::AtMostOnce, &second).await, None);
+    assert!(ledger.is_at(key.run, 0).await.unwrap());
+    let done = ledger.complete(key.clone(), 1, "null".into(), |_| Box::pin(async { Ok(()) })).await;
+    assert_eq!(done, Ok(()));
+    assert!(!ledger.is_at(key.run, 0).await.unwrap());
+    let begun = ledger.begin(key, Effect::AtMostOnce, second, |_, _| Box::pin(async { Ok(()) })).await;
+    assert!(matches!(begun, Err(StepError::Superseded)));
+}
