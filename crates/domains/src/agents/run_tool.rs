@@ -441,11 +441,12 @@ impl Record {
     fn denial(&self) -> String {
         let reason = self.opening.as_ref().map_or("", |opening| opening.decision.reason.as_str());
         match &self.approval {
-            None => format!("Not allowed: {reason}."),
-            Some(approval) => match &approval.decision_reason {
+            Some(approval) if approval.approved().is_none() => match &approval.decision_reason {
                 Some(said) => format!("A person did not approve this call and said: {said}"),
                 None => "Nobody approved this call in time.".to_owned(),
             },
+            // What a person approved may have been forbidden since.
+            _ => format!("Not allowed: {reason}."),
         }
     }
 

@@ -115,6 +115,22 @@ async fn a_rejected_call_is_not_made_and_the_model_is_told_why() {
 }
 
 #[tokio::test]
+async fn what_a_person_approved_and_is_forbidden_by_then_is_not_told_as_rejected() {
+    let server = Server::start().await;
+    let api = server.api();
+    let conversation = careful(&api).await;
+    let (run, approval) = asked(&api, &conversation).await;
+    api.patch("/api/v2/agents/careful", json!({ "tools": ["timestamp"], "tools_ask": [] })).await.expect(200);
+    api.post(&path(&approval, "/decide"), approve(&approval)).await.expect(200);
+    let turn = api.end_of(&run).await;
+    let result = turn.one("tool.result");
+    assert_eq!(
+        (&result["status"], &result["output"]),
+        (&json!("blocked"), &json!("Not allowed: tool_not_on_agent."))
+    );
+}
+
+#[tokio::test]
 async fn a_call_is_made_with_the_arguments_that_a_person_wrote_and_with_no_others() {
     let server = Server::start().await;
     let api = server.api();

@@ -19,6 +19,9 @@ use crate::effects::Effect;
 /// Requests at once while everything is read again.
 const READS_AT_ONCE: usize = 8;
 
+/// Why a call is refused that waited for the policy in vain.
+const UNDECIDED: &str = "policy_unavailable";
+
 pub(super) struct Evidence {
     pub turns: Vec<Arc<Turn>>,
     pub database: Snapshot,
@@ -127,8 +130,10 @@ fn said(api: &Api, turn: &Turn, messages: &[&Value], state: &str) {
         of_role("assistant").filter(|message| message.get("tool_calls").is_none()).map(content).collect();
     let results: Vec<String> = of_role("tool").map(content).collect();
     for (call, result) in turn.script.calls.iter().zip(&results) {
+        let undecided = api.undecided.load(Ordering::SeqCst) && result.contains(UNDECIDED);
         // Another result than success is that nothing is known, and only of these calls; or that the run was cancelled.
-        if *result != call.success() && call.class != Class::AtMostOnce && state != "cancelled" {
+        if *result != call.success() && call.class != Class::AtMostOnce && state != "cancelled" && !undecided
+        {
             api.violated(Promise::Calls, format!("run {run}, {call:?}: its result is {result:?}"));
         }
     }
@@ -246,6 +251,7 @@ impl Evidence {
             // A kill fell inside of it, and its run was cancelled before it was made again.
             (Class::Repeatable, "cancelled") => run_state == "cancelled",
             (Class::Idempotent, "cancelled") => run_state == "cancelled" && count <= 1,
+            (_, "blocked") => tally.api.undecided.load(Ordering::SeqCst) && count == 0,
             (Class::Transactional, "cancelled") => run_state == "cancelled" && count == 0,
             // Never ended: its run was stopped. What commits with its row has not happened then.
             (Class::Transactional, "") => count == 0,

@@ -111,6 +111,8 @@ pub(super) struct Api {
     http: reqwest::Client,
     /// Servers that requests need may be away for a while: what is refused for that is sent again.
     pub patient: bool,
+    /// The policy has hung for longer than a call waits for it, and calls may have been refused for that.
+    pub undecided: AtomicBool,
     key: String,
     /// Where the gateway listens; nothing while it is down.
     pub base: watch::Sender<Option<String>>,
@@ -135,6 +137,7 @@ impl Api {
         Arc::new(Self {
             http: http(),
             patient,
+            undecided: AtomicBool::new(false),
             key: key.to_owned(),
             base: watch::Sender::new(None),
             accepted: watch::Sender::new(0),

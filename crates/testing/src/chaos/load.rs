@@ -70,6 +70,11 @@ impl Load {
         Self { shared, clients, approver }
     }
 
+    /// Messages that were accepted, each once.
+    pub(super) fn turns(&self) -> u64 {
+        lock(&self.shared.turns).len() as u64
+    }
+
     /// How many of a hundred turns are cancelled from now on.
     pub(super) fn cancel(&self, percent: u64) {
         self.shared.cancel_percent.store(percent, Ordering::Relaxed);

@@ -47,12 +47,16 @@ use topology::{Ended, Engine, Ground, READY_MAX, Topology, Victim, killed};
 
 use crate::{ScriptedModel, model_server};
 
+/// A moment that is a time comes after that time, or a little later.
+const LATE: Duration = Duration::from_secs(1);
 /// How long a moment is waited for with a promise broken on purpose: few turns get far then.
 const MOMENT_BROKEN_MAX: Duration = Duration::from_secs(2);
 /// Cancelled turns in a hundred while a failpoint is waited for that only they pass.
 const CANCELS_WANTED: u64 = 60;
 /// How long all runs may take to end with a promise broken on purpose: what hangs then hangs for ever.
 const SETTLE_BROKEN_MAX: Duration = Duration::from_secs(20);
+/// A tool call waits some ten seconds for a policy that does not answer, and is refused then.
+const UNDECIDED_S: u64 = 8;
 /// What was sent to a server before a kill is done there after this time.
 const SENT_BEFORE: Duration = Duration::from_millis(200);
 /// Kills between two lines that say how far it is.
@@ -236,7 +240,7 @@ impl<'a> Chaos<'a> {
         // A point that was missed once is tried once more, last.
         let mut missed: HashSet<String> = HashSet::new();
         while let Some(planned) = moments.pop_front() {
-            if self.options.turns.is_some_and(|turns| *self.api.accepted.borrow() >= turns) {
+            if self.options.turns.is_some_and(|turns| load.turns() >= turns) {
                 return;
             }
             if begun.elapsed() > self.options.time_max {
@@ -280,6 +284,9 @@ impl<'a> Chaos<'a> {
             Vec::new()
         });
         self.away = victim.engine().map(|_| victim);
+        if matches!(victim, Victim::Paused(Engine::Opa, seconds) if seconds > UNDECIDED_S) {
+            self.api.undecided.store(true, Ordering::SeqCst);
+        }
         self.api.base.send_replace(self.topology.base());
         self.down_since.get_or_insert_with(Instant::now);
         self.report.kills += 1;
@@ -295,6 +302,7 @@ impl<'a> Chaos<'a> {
 
     /// Starts what is down and waits for this moment; false when it did not come.
     async fn reached(&mut self, victim: Victim, moment: &Moment) -> bool {
+        let within = self.topology.bounds.moment;
         match moment {
             Moment::Starting(after) => {
                 // Cut off wherever it is then; the process is killed next.
@@ -304,9 +312,11 @@ impl<'a> Chaos<'a> {
                 }
                 true
             }
-            Moment::Random(after) => self.run_until(None, |_| tokio::time::sleep(*after)).await,
+            Moment::Random(after) => {
+                self.run_until(None, *after + LATE, |_| tokio::time::sleep(*after)).await
+            }
             Moment::Accepted(count) => {
-                self.run_until(None, |api| {
+                self.run_until(None, within, |api| {
                     let mut accepted = api.accepted.subscribe();
                     let wanted = *accepted.borrow() + count;
                     async move { drop(accepted.wait_for(|seen| *seen >= wanted).await) }
@@ -314,7 +324,7 @@ impl<'a> Chaos<'a> {
                 .await
             }
             Moment::Point(name, pass) => {
-                self.run_until(Some((victim, (name, *pass))), |_| std::future::pending()).await
+                self.run_until(Some((victim, (name, *pass))), within, |_| std::future::pending()).await
             }
         }
     }
@@ -323,10 +333,11 @@ impl<'a> Chaos<'a> {
     async fn run_until<F: Future<Output = ()>>(
         &mut self,
         armed: Option<(Victim, Point)>,
+        within: Duration,
         moment: impl FnOnce(Arc<Api>) -> F,
     ) -> bool {
         let ended = |api: &Api, (who, status): Ended| {
-            let right = killed(status) && armed.is_some_and(|(victim, _)| victim == who);
+            let right = killed(status) && armed.is_some_and(|(victim, _)| victim.has(who));
             if !right {
                 api.violated(Promise::Program, format!("{who} ended by itself: {status}"));
             }
@@ -337,8 +348,7 @@ impl<'a> Chaos<'a> {
             return ended(&self.api, end);
         }
         let moment = moment(Arc::clone(&self.api));
-        let moment_max =
-            if self.options.fault.is_some() { MOMENT_BROKEN_MAX } else { self.topology.bounds.moment };
+        let moment_max = if self.options.fault.is_some() { within.min(MOMENT_BROKEN_MAX) } else { within };
         tokio::select! {
             end = self.topology.ended() => ended(&self.api, end),
             () = moment => true,

@@ -88,6 +88,11 @@ impl fmt::Display for Engine {
 }
 
 impl Victim {
+    /// Whether a process is killed with it.
+    pub(super) fn has(self, process: Self) -> bool {
+        self == Self::Program || self == process
+    }
+
     /// The server that it is, or is the pause of.
     pub(super) fn engine(self) -> Option<Engine> {
         match self {
@@ -202,8 +207,7 @@ impl Topology {
     }
 
     fn members_of(&mut self, victim: Victim) -> impl Iterator<Item = &mut Member> {
-        let all = victim == Victim::Program;
-        self.members.iter_mut().filter(move |member| all || member.victim == victim)
+        self.members.iter_mut().filter(move |member| victim.has(member.victim))
     }
 
     /// Starts what isn't running, one process of it armed. Answers since when all servers are there, once every gateway
@@ -217,7 +221,7 @@ impl Topology {
         let servers_since = Instant::now();
         for Member { victim, process, url } in &mut self.members {
             if !process.runs() {
-                let of_this = armed.filter(|(armed, _)| [*victim, Victim::Program].contains(armed));
+                let of_this = armed.filter(|(armed, _)| armed.has(*victim));
                 let started = process.start(&self.installed, of_this.map(|(_, point)| point)).await;
                 *url = started.map_err(|status| (*victim, status))?;
             }
