@@ -83,17 +83,56 @@ impl Ring {
     }
 }
 
+/// A key that is elsewhere, and works there.
+#[async_trait::async_trait]
+pub trait Sealer: Send + Sync + fmt::Debug {
+    async fn encrypt(&self, plain: &str) -> Result<String, SealerAway>;
+
+    /// `None` when it has not made this text.
+    async fn decrypt(&self, sealed: &str) -> Result<Option<SecretString>, SealerAway>;
+
+    /// Whether it has made this text, going by how it looks.
+    fn has_made(&self, sealed: &str) -> bool;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Secrets can't be read or kept now: the key that encrypts them is in Vault, which does not answer.")]
+pub struct SealerAway;
+
 /// What the program may do with its keys. The keys themselves stay here.
 #[derive(Debug, Clone)]
 pub struct Keys {
     secret_key: SecretString,
-    pub ring: Ring,
+    /// Absent where a key elsewhere does all of it.
+    ring: Option<Ring>,
+    sealer: Option<Arc<dyn Sealer>>,
 }
 
 impl Keys {
     #[must_use]
-    pub fn new(secret_key: SecretString, ring: Ring) -> Self {
-        Self { secret_key, ring }
+    pub fn new(secret_key: SecretString, ring: Option<Ring>) -> Self {
+        Self { secret_key, ring, sealer: None }
+    }
+
+    /// From now on `sealer` encrypts. What the Fernet keys have encrypted they still decrypt.
+    pub fn seal_with(&mut self, sealer: Arc<dyn Sealer>) {
+        self.sealer = Some(sealer);
+    }
+
+    pub async fn encrypt(&self, plain: &str) -> Result<String, SealerAway> {
+        match (&self.sealer, &self.ring) {
+            (Some(sealer), _) => sealer.encrypt(plain).await,
+            (None, Some(ring)) => Ok(ring.encrypt(plain)),
+            (None, None) => Err(SealerAway),
+        }
+    }
+
+    /// `None` when no key of today's made this text.
+    pub async fn decrypt(&self, sealed: &str) -> Result<Option<SecretString>, SealerAway> {
+        match &self.sealer {
+            Some(sealer) if sealer.has_made(sealed) => sealer.decrypt(sealed).await,
+            _ => Ok(self.ring.as_ref().and_then(|ring| ring.decrypt(sealed))),
+        }
     }
 
     /// HMAC-SHA-256 under SECRET_KEY, in hexadecimal. `purpose` keeps two uses of one key apart.

@@ -1,7 +1,7 @@
 //! What can go wrong with people and their credentials, and how a client hears of it.
 
 use axum::http::StatusCode;
-use platform::{database::Error as StoreError, http::Problem};
+use platform::{database::Error as StoreError, http::Problem, secrets::SealerAway};
 
 use super::oidc::ProviderError;
 use crate::{authority::Denied, tenants};
@@ -55,6 +55,8 @@ pub enum Error {
     #[error("a password could not be hashed: {0}")]
     Hashing(String),
     #[error(transparent)]
+    KeyAway(#[from] SealerAway),
+    #[error(transparent)]
     Tenant(#[from] tenants::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -88,6 +90,7 @@ impl From<Error> for Problem {
             Error::Impersonating => new(StatusCode::FORBIDDEN, "impersonating"),
             Error::MoreThanOwn => new(StatusCode::FORBIDDEN, "more_than_own"),
             Error::Hashing(cause) => Self::internal(&cause),
+            Error::KeyAway(_) => Self::unavailable("vault_unavailable", text),
             Error::Tenant(error) => error.into(),
             Error::Store(error) => error.into(),
         }

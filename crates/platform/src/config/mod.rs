@@ -25,7 +25,7 @@ pub use oidc::{Algorithm, Oidc};
 pub use read::{Fault, Faults};
 pub use registry::{Kind, SETTINGS, Setting};
 pub use sign_in::{Mail, SignIn};
-pub use vault::{Vault, VaultAuth};
+pub use vault::{TransitKey, Vault, VaultAuth};
 
 use crate::{database::Location, egress::AllowList, redis, secrets::Keys};
 
@@ -160,6 +160,8 @@ pub struct Workflows {
 #[derive(Debug, Clone)]
 pub struct Config {
     pub keys: Keys,
+    /// The key of Vault's that encrypts in place of the Fernet keys.
+    pub transit: Option<TransitKey>,
     pub data_dir: PathBuf,
     pub database: Location,
     pub listen: SocketAddr,

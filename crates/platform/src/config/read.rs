@@ -7,11 +7,13 @@ use url::Url;
 
 use super::{
     Config, Model, ModelChoice, PolicyChoice, RedisChoice, SETTINGS, Setting, Source, WorkflowChoice,
-    Workflows,
+    Workflows, vault::TRANSIT_KEY,
 };
 use crate::{database::Location, egress::AllowList, redis, secrets::Keys};
 
 pub(super) const EMBEDDED: &str = "embedded:";
+const DB_READERS: &str = "SA01_DB_READERS";
+const FERNET_KEY: &str = "SA01_CRYPTO_FERNET_KEY";
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Context of a model on a server whose own is not given.
 const CONTEXT_SERVER: u32 = 32_768;
@@ -52,7 +54,8 @@ pub(super) struct Reader<'a> {
 
 pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
     let mut reader = Reader::new(source);
-    let keys = reader.keys();
+    let transit = reader.transit_key();
+    let keys = reader.keys(reader.given(TRANSIT_KEY).is_some());
     let database = reader.database();
     let redis = reader.redis();
     let events = reader.events();
@@ -83,6 +86,7 @@ pub(super) fn config(source: &dyn Source) -> Result<Config, Faults> {
     let config = || {
         Some(Config {
             keys: keys?,
+            transit,
             data_dir,
             database: database?,
             listen: listen?,
@@ -128,6 +132,11 @@ impl Reader<'_> {
         self.faults.push(Fault::new(name, problem));
     }
 
+    /// The setting's text, if it is set.
+    fn given(&self, name: &str) -> Option<String> {
+        self.source.get(name).filter(|value| !value.is_empty())
+    }
+
     /// The setting's text, or its default. A required one that is missing is a fault.
     pub(super) fn text(&mut self, name: &str) -> Option<String> {
         let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
@@ -135,7 +144,7 @@ impl Reader<'_> {
             return None;
         };
         let Setting { required, default, .. } = *setting;
-        match self.source.get(name).filter(|value| !value.is_empty()) {
+        match self.given(name) {
             Some(value) => Some(value),
             None if required => {
                 self.fault(name, "is required and not set");
@@ -156,9 +165,12 @@ impl Reader<'_> {
         }
     }
 
-    fn keys(&mut self) -> Option<Keys> {
+    /// `elsewhere`: whether a key of Vault's encrypts, so that Fernet keys are there for what is older, if at all.
+    fn keys(&mut self, elsewhere: bool) -> Option<Keys> {
         let secret_key = self.text("SECRET_KEY").map(SecretString::from);
-        let fernet = self.text("SA01_CRYPTO_FERNET_KEY").map(SecretString::from);
+        let fernet = if elsewhere { self.given(FERNET_KEY) } else { self.text(FERNET_KEY) };
+        let without_any = elsewhere && fernet.is_none();
+        let fernet = fernet.map(SecretString::from);
         let secret_key = secret_key.and_then(|key| match crate::secrets::check_secret_key(&key) {
             Ok(()) => Some(key),
             Err(problem) => {
@@ -169,16 +181,23 @@ impl Reader<'_> {
         let ring = fernet.and_then(|keys| match crate::secrets::Ring::parse(&keys) {
             Ok(ring) => Some(ring),
             Err(problem) => {
-                self.fault("SA01_CRYPTO_FERNET_KEY", problem);
+                self.fault(FERNET_KEY, problem);
                 None
             }
         });
-        Some(Keys::new(secret_key?, ring?))
+        Some(Keys::new(secret_key?, if without_any { None } else { Some(ring?) }))
     }
 
     fn database(&mut self) -> Option<Location> {
         let dsn = self.text("SA01_DB_DSN")?;
-        dsn.parse().map_err(|problem: String| self.fault("SA01_DB_DSN", problem)).ok()
+        let location: Option<Location> =
+            dsn.parse().map_err(|problem: String| self.fault("SA01_DB_DSN", problem)).ok();
+        let expected = "expected a whole number from 1 to 1000";
+        let readers = self.parsed::<u32>(DB_READERS, expected)?;
+        if !(1..=1000).contains(&readers) {
+            self.fault(DB_READERS, expected);
+        }
+        location.map(|location| location.with_readers(readers))
     }
 
     fn workflows(&mut self) -> Option<Workflows> {

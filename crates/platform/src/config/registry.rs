@@ -64,7 +64,13 @@ pub const SETTINGS: &[Setting] = &[
     required(
         "SA01_CRYPTO_FERNET_KEY",
         Kind::Key,
-        "Fernet keys for secrets of authenticators and of single sign-on, comma-separated: the first encrypts, all decrypt.",
+        "Fernet keys for secrets of authenticators and of single sign-on, comma-separated: the first encrypts, all decrypt. Needed unless SA01_CRYPTO_TRANSIT_KEY is set.",
+    ),
+    optional(
+        "SA01_CRYPTO_TRANSIT_KEY",
+        Kind::Text,
+        None,
+        "A key of Vault's transit engine, as in `transit/soma`, that encrypts in place of the Fernet keys and never leaves Vault. What those have encrypted is still opened by them, if they are set.",
     ),
     required(
         "SA01_DB_DSN",
@@ -107,6 +113,12 @@ pub const SETTINGS: &[Setting] = &[
         Kind::List,
         Some(""),
         "Ids of service accounts, comma-separated, as which whoever may write to `conversation.inbound` acts. Without any it is not read.",
+    ),
+    optional(
+        "SA01_DB_READERS",
+        Kind::Number,
+        Some("16"),
+        "Connections to PostgreSQL by which a process reads, at most. It keeps two more, for changes and for locks.",
     ),
     optional("SA01_MODEL_NAME", Kind::Text, Some("default"), "The model's name, as its server knows it."),
     optional(

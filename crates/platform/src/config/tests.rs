@@ -88,6 +88,38 @@ fn critical_02_a_fernet_key_is_required_and_keys_rotate() {
 }
 
 #[test]
+fn a_process_reads_by_at_least_one_connection_and_not_by_thousands() {
+    load(&[("SA01_DB_READERS", "1")]).unwrap();
+    for wrong in ["0", "1001", "many", "-1"] {
+        assert_eq!(
+            faults(&[("SA01_DB_READERS", wrong)]),
+            ["SA01_DB_READERS: expected a whole number from 1 to 1000"],
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
+fn a_key_of_vaults_takes_the_fernet_keys_place() {
+    let without_fernet = ("SA01_CRYPTO_FERNET_KEY", "");
+    let vault = [("VAULT_ADDR", "https://vault.example.org"), without_fernet];
+    let with = |key| [&vault[..], &[("SA01_CRYPTO_TRANSIT_KEY", key)]].concat();
+    let key = load(&with("team/transit/soma")).unwrap().transit.unwrap();
+    assert_eq!((key.mount.as_str(), key.name.as_str()), ("team/transit", "soma"));
+    for wrong in ["soma", "transit/", "transit/../soma", "transit/a b", "transit/soma?x"] {
+        let faults = faults(&with(wrong));
+        assert!(
+            matches!(&faults[..], [fault] if fault.starts_with("SA01_CRYPTO_TRANSIT_KEY: ")),
+            "{wrong}: {faults:?}"
+        );
+    }
+    assert_eq!(
+        faults(&[("SA01_CRYPTO_TRANSIT_KEY", "transit/soma")]),
+        ["SA01_CRYPTO_TRANSIT_KEY: is a key of Vault's, and VAULT_ADDR is not set"]
+    );
+}
+
+#[test]
 fn events_go_to_brokers_that_are_named_and_come_for_accounts_that_are() {
     let events = |settings: &[(&str, &str)]| load(settings).map(|config| config.events);
     assert_eq!(events(&[]).unwrap(), EventsChoice::Embedded);

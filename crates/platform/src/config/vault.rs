@@ -9,6 +9,8 @@ use super::{Faults, Source, read::Reader};
 /// How the names of these settings begin.
 pub(super) const PREFIX: &str = "VAULT_";
 
+pub(super) const TRANSIT_KEY: &str = "SA01_CRYPTO_TRANSIT_KEY";
+
 /// A Vault or OpenBao server, and what of it this program is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vault {
@@ -30,6 +32,27 @@ pub enum VaultAuth {
     Token { file: PathBuf },
     AppRole { mount: String, role_id: String, secret_id_file: PathBuf },
     Kubernetes { mount: String, role: String, token_file: PathBuf },
+}
+
+/// A key of Vault's transit engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransitKey {
+    pub mount: String,
+    pub name: String,
+}
+
+impl TransitKey {
+    /// `MOUNT/KEY`; a mount may have slashes in it.
+    fn parse(text: &str) -> Option<Self> {
+        let (mount, name) = text.trim_matches('/').rsplit_once('/')?;
+        let plain = |part: &str| {
+            !part.is_empty()
+                && part.chars().all(|own| own.is_ascii_alphanumeric() || matches!(own, '-' | '_' | '.'))
+                && part != ".."
+        };
+        let right = plain(name) && mount.split('/').all(plain);
+        right.then(|| Self { mount: mount.to_owned(), name: name.to_owned() })
+    }
 }
 
 impl Vault {
@@ -62,6 +85,18 @@ impl Vault {
 }
 
 impl Reader<'_> {
+    /// The key that encrypts in place of the Fernet keys, if one is to.
+    pub(super) fn transit_key(&mut self) -> Option<TransitKey> {
+        let text = self.text(TRANSIT_KEY)?;
+        let key = TransitKey::parse(&text);
+        if key.is_none() {
+            self.fault(TRANSIT_KEY, "expected the engine's mount and the key's name, as in transit/soma");
+        } else if self.text("VAULT_ADDR").is_none() {
+            self.fault(TRANSIT_KEY, "is a key of Vault's, and VAULT_ADDR is not set");
+        }
+        key
+    }
+
     fn vault_address(&mut self, text: &str) -> Option<Url> {
         let url = Url::parse(text).ok().filter(|url| {
             matches!(url.scheme(), "http" | "https")

@@ -7,6 +7,8 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
 
+use super::postgres::READERS;
+
 #[derive(Debug, Clone)]
 pub enum Location {
     Sqlite(PathBuf),
@@ -23,6 +25,8 @@ pub struct Postgres {
     name: String,
     tls: PgSslMode,
     root_certificate: Option<PathBuf>,
+    /// Connections that a process reads by, at most.
+    pub(super) readers: u32,
 }
 
 const PORT: u16 = 5432;
@@ -41,6 +45,17 @@ impl FromStr for Location {
             return Err(FORM.to_owned());
         }
         Postgres::parse(&url).map(|postgres| Self::Postgres(Box::new(postgres)))
+    }
+}
+
+impl Location {
+    /// The same, read by so many connections of a process at most where it is a server.
+    #[must_use]
+    pub fn with_readers(mut self, readers: u32) -> Self {
+        if let Self::Postgres(server) = &mut self {
+            server.readers = readers;
+        }
+        self
     }
 }
 
@@ -75,7 +90,8 @@ impl Postgres {
                 _ => return Err("expected no parameters but sslmode and sslrootcert".into()),
             }
         }
-        Ok(Self { host, port: url.port().unwrap_or(PORT), user, password, name, tls, root_certificate })
+        let port = url.port().unwrap_or(PORT);
+        Ok(Self { host, port, user, password, name, tls, root_certificate, readers: READERS })
     }
 
     /// How a connection is made; everything that the driver would take from its own environment variables is said.

@@ -14,7 +14,7 @@ use contracts::RunId;
 use super::{BUSY_WAIT, Migration, READERS_MAX, STATEMENTS_KEPT, location::Postgres};
 
 /// Connections for reading; a server has a cache of its own.
-const READERS: u32 = READERS_MAX * 4;
+pub(super) const READERS: u32 = READERS_MAX * 4;
 /// How long a reading waits for a connection: a server that is started again is back by then, mostly.
 const READ_WAIT: Duration = Duration::from_secs(6);
 /// A reading that takes longer is given up.
@@ -41,7 +41,7 @@ pub(crate) const RELAY: i64 = 0x73_6f_6d_61_04;
 pub(super) async fn connect(at: &Postgres, read_only: bool) -> Result<DatabaseConnection, DbErr> {
     let options = session(at.options(), read_only);
     let pool = PgPoolOptions::new()
-        .max_connections(if read_only { READERS } else { 1 })
+        .max_connections(if read_only { at.readers } else { 1 })
         .min_connections(1)
         .acquire_timeout(if read_only { READ_WAIT } else { BUSY_WAIT })
         // A server that was started again has closed them all. The writer begins anew by itself.

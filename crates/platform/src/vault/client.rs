@@ -36,7 +36,7 @@ pub(super) struct Client {
 /// A token, and how long it is good for if nobody renews it.
 #[derive(Debug)]
 pub(super) struct Token {
-    value: SecretString,
+    pub(super) value: SecretString,
     pub(super) renewable: bool,
     /// `None` is for ever: a root token.
     pub(super) ends: Option<Instant>,
@@ -154,22 +154,23 @@ impl Client {
 
     async fn about(&self, token: &Token) -> Result<About, Error> {
         let path = "auth/token/lookup-self";
-        let LookedUp { data } = self.call("token", Method::GET, path, Some(token), None).await?;
+        let LookedUp { data } = self.call("token", Method::GET, path, Some(&token.value), None).await?;
         Ok(data)
     }
 
     /// Gives the token its whole time again, or as much as it may still have; when it ends then.
     pub(super) async fn renew(&self, token: &Token) -> Result<Option<Instant>, Error> {
         let path = "auth/token/renew-self";
+        let body = json!({});
         let LoggedIn { auth } =
-            self.call("token's renewal", Method::POST, path, Some(token), Some(&json!({}))).await?;
+            self.call("token's renewal", Method::POST, path, Some(&token.value), Some(&body)).await?;
         Ok(Token::new(auth.client_token, auth.lease_duration, auth.renewable).ends)
     }
 
     pub(super) async fn read(&self, token: &Token) -> Result<Secret, Error> {
         let Vault { mount, path, .. } = &self.vault;
         let at = format!("{mount}/data/{path}");
-        let Read { data } = self.call("secret", Method::GET, &at, Some(token), None).await?;
+        let Read { data } = self.call("secret", Method::GET, &at, Some(&token.value), None).await?;
         let mut values = HashMap::new();
         for (name, value) in data.data {
             let Value::String(text) = value else { return Err(Error::NoText(name)) };
@@ -182,12 +183,12 @@ impl Client {
         Ok(Secret { values, version: data.metadata.version, ends })
     }
 
-    async fn call<T: DeserializeOwned>(
+    pub(super) async fn call<T: DeserializeOwned>(
         &self,
         what: &'static str,
         method: Method,
         path: &str,
-        token: Option<&Token>,
+        token: Option<&SecretString>,
         body: Option<&Value>,
     ) -> Result<T, Error> {
         let mut url = self.vault.address.clone();
@@ -207,7 +208,7 @@ impl Client {
             200 => serde_json::from_slice(&body).map_err(|_| Error::Shape(what)),
             400 | 403 => {
                 let faults: Faults = serde_json::from_slice(&body).unwrap_or_default();
-                Err(Error::Refused { what, said: faults.errors.join("; ") })
+                Err(Error::Refused { what, status, said: faults.errors.join("; ") })
             }
             404 => Err(Error::NoSecret(path.to_owned())),
             429 | 472 | 473 | 503 => Err(Error::Sealed),
@@ -215,7 +216,7 @@ impl Client {
         }
     }
 
-    fn headers(&self, token: Option<&Token>) -> Result<HeaderMap, Error> {
+    fn headers(&self, token: Option<&SecretString>) -> Result<HeaderMap, Error> {
         let mut headers = HeaderMap::new();
         headers.insert(REQUEST, HeaderValue::from_static("true"));
         if let Some(namespace) = &self.vault.namespace {
@@ -224,7 +225,7 @@ impl Client {
         }
         if let Some(token) = token {
             let mut value =
-                HeaderValue::from_str(token.value.expose_secret()).map_err(|_| Error::Shape("token"))?;
+                HeaderValue::from_str(token.expose_secret()).map_err(|_| Error::Shape("token"))?;
             value.set_sensitive(true);
             headers.insert(TOKEN, value);
         }

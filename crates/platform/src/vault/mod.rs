@@ -5,19 +5,25 @@
 //! when their time is over, or somebody took them back, it ends. It never writes to Vault.
 
 mod client;
+mod transit;
 mod watch;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use secrecy::SecretString;
 
 use crate::{
-    config::Vault,
+    config::{TransitKey, Vault},
     egress::{self, Egress},
 };
 
 use client::{Client, Secret, Token};
 
+pub use transit::Transit;
 pub use watch::Standing;
 
 /// Why there are no settings from Vault. Holds no secret: what a server says of an error names paths at most.
@@ -32,7 +38,7 @@ pub enum Error {
     #[error("Vault is sealed, or in standby without an active server")]
     Sealed,
     #[error("Vault refuses the {what}: {said}")]
-    Refused { what: &'static str, said: String },
+    Refused { what: &'static str, status: u16, said: String },
     #[error("Vault has no secret at {0}, or its time is over")]
     NoSecret(String),
     #[error("the value of `{0}` in Vault is no text")]
@@ -41,6 +47,8 @@ pub enum Error {
     Status { what: &'static str, status: u16 },
     #[error("Vault's answer to the {0} is not what its API describes")]
     Shape(&'static str),
+    #[error("Vault's key gives back another text than it was given")]
+    OtherText,
     #[error("the time of the secrets from Vault is over")]
     Over,
 }
@@ -60,11 +68,31 @@ impl Error {
     }
 }
 
+/// The token of now.
+#[derive(Debug, Clone)]
+struct Bearer(Arc<RwLock<SecretString>>);
+
+impl Bearer {
+    fn new(token: SecretString) -> Self {
+        Self(Arc::new(RwLock::new(token)))
+    }
+
+    fn get(&self) -> SecretString {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, token: SecretString) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+}
+
 /// What was read, with the right to it.
 #[derive(Debug)]
 pub struct Session {
-    client: Client,
+    client: Arc<Client>,
     token: Token,
+    /// The same, for those who call with it.
+    bearer: Bearer,
     /// The longest time that a token had when it was given.
     lifetime: Duration,
     secret: Secret,
@@ -75,11 +103,17 @@ pub struct Session {
 impl Session {
     /// Logs in and reads the secret.
     pub async fn open(vault: &Vault, egress: &Egress) -> Result<Self, Error> {
-        let client = Client::new(vault, egress)?;
+        let client = Arc::new(Client::new(vault, egress)?);
         let token = client.log_in().await?;
         let secret = client.read(&token).await?;
         let (lifetime, newest) = (token.lifetime, secret.version);
-        Ok(Self { client, token, lifetime, secret, newest })
+        let bearer = Bearer::new(token.value.clone());
+        Ok(Self { client, token, bearer, lifetime, secret, newest })
+    }
+
+    /// The key that encrypts in Vault, once it was seen to.
+    pub async fn transit(&self, key: &TransitKey) -> Result<Transit, Error> {
+        Transit::tried(Arc::clone(&self.client), self.bearer.clone(), key.clone()).await
     }
 
     /// The settings by their names. Can be taken once.

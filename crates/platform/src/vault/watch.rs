@@ -77,6 +77,7 @@ impl Session {
         if !self.renewed().await? {
             // The end of what renewals give, or of a token that has none: a login gives a new one.
             self.token = self.client.log_in().await?;
+            self.bearer.set(self.token.value.clone());
             self.lifetime = self.lifetime.max(self.token.lifetime);
         }
         let secret = self.client.read(&self.token).await?;

@@ -18,7 +18,7 @@ mod serve;
 mod tenant;
 mod worker;
 
-use std::{fmt::Display, process::ExitCode};
+use std::{fmt::Display, process::ExitCode, sync::Arc};
 
 use clap::Subcommand;
 use platform::{
@@ -145,7 +145,12 @@ async fn settings() -> Result<(Config, Option<Session>), Failure> {
     let session = Session::open(&vault, &Egress::new(AllowList::default())).await;
     let mut session = session.map_err(|error| Failure::Configuration(format!("VAULT_ADDR: {error}")))?;
     let source = WithSecrets::new(environment, session.take_settings())?;
-    Ok((Config::load(&source)?, Some(session)))
+    let mut config = Config::load(&source)?;
+    if let Some(key) = &config.transit {
+        let failed = |error| Failure::Configuration(format!("SA01_CRYPTO_TRANSIT_KEY: {error}"));
+        config.keys.seal_with(Arc::new(session.transit(key).await.map_err(failed)?));
+    }
+    Ok((config, Some(session)))
 }
 
 /// Begins to watch over the right to settings from Vault. Ends with `stop`, or ends everything by it.

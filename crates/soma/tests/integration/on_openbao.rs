@@ -6,16 +6,26 @@ use std::{fs, path::Path};
 
 use axum::{Json, Router, routing::post};
 use data_encoding::BASE64URL_NOPAD;
+use platform::{
+    database::{Database, Sql as _},
+    params,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::engines;
 
-use crate::harness::{Server, Settings, run_in, text, until};
+use crate::{
+    harness::{ADMIN, PASSWORD, Server, Settings, run_in, text, until},
+    second_factor::{code, login, set_up},
+};
 
 /// The settings that are in Vault.
 const KEYS: [&str; 2] = ["SECRET_KEY", "SA01_CRYPTO_FERNET_KEY"];
 /// The one that operators are given.
 const POLICY: &str = include_str!("../../../../deploy/vault/policy.hcl");
+/// What it takes to use a key of Vault's.
+const TRANSIT_POLICY: &str = include_str!("../../../../deploy/vault/transit.hcl");
+const TRANSIT_KEY: &str = "SA01_CRYPTO_TRANSIT_KEY";
 /// Of tokens in tests that end. Long enough for a start on a busy machine.
 const SHORT: &str = "token_ttl=8s";
 
@@ -199,6 +209,58 @@ async fn a_secret_that_is_deleted_ends_the_program() {
     server.restart().await;
     bao.run(&["kv", "delete", "-mount=secret", "soma"]);
     check_ends(&mut server, "Vault has no secret at secret/data/soma").await;
+}
+
+/// What the database has of the authenticator, as it has it.
+async fn sealed(server: &Server) -> String {
+    let database = Database::open(&server.settings["SA01_DB_DSN"].parse().unwrap()).await.unwrap();
+    let row = database.read().one("SELECT sealed FROM totp_devices", params![]).await.unwrap();
+    row.unwrap().text("sealed").unwrap()
+}
+
+#[tokio::test]
+async fn a_key_that_stays_in_vault_encrypts_in_place_of_the_fernet_keys() {
+    let bao = Bao::start("transit");
+    bao.run(&["secrets", "enable", "transit"]);
+    bao.run(&["write", "-f", "transit/keys/soma"]);
+    let file = bao.token_file();
+    let mut server = bao.install(&[("VAULT_TOKEN_FILE", &file)]);
+    server.restart().await;
+    let api = server.api().without_key();
+    let body = json!({ "token": server.link(ADMIN), "password": PASSWORD });
+    let redeemed = api.post("/api/v2/auth/links/redeem", body).await;
+    let ada = api.in_session(&redeemed);
+    let (secret, codes) = set_up(&ada).await;
+
+    let (folder, key) = (server.folder().to_owned(), |key: &str| (TRANSIT_KEY.to_owned(), key.to_owned()));
+    server.kill().await;
+    for (wrong, why) in
+        [("transit/soma", "Vault refuses the encryption"), ("soma", "expected the engine's mount")]
+    {
+        server.settings.extend([key(wrong)]);
+        check_refused(&server.settings, &folder, &format!("{TRANSIT_KEY}: {why}"));
+    }
+    let policy = bao.keep("both.hcl", &format!("{POLICY}{TRANSIT_POLICY}"));
+    bao.run(&["policy", "write", "soma", &policy]);
+    server.settings.extend([key("transit/soma")]);
+    server.restart().await;
+    assert_eq!(login(&server, Some(&code(&secret, 1))).await.status, 200, "what a Fernet key has encrypted");
+    assert!(!sealed(&server).await.starts_with("vault:"));
+
+    let ada = server.api().without_key().in_session(&redeemed);
+    ada.post("/api/v2/me/totp/disable", json!({ "code": codes[0] })).await.expect(204);
+    let (secret, _) = set_up(&ada).await;
+    assert!(sealed(&server).await.starts_with("vault:v1:"));
+    bao.run(&["write", "-f", "transit/keys/soma/rotate"]);
+    // Without the Fernet keys, which nothing is left of.
+    let kept = bao.run(&["kv", "get", "-mount=secret", "-field=SECRET_KEY", "soma"]);
+    bao.run(&["kv", "put", "-mount=secret", "soma", &format!("SECRET_KEY={kept}")]);
+    server.restart().await;
+    bao.tell("kill");
+    let away = login(&server, Some(&code(&secret, 1))).await;
+    assert_eq!(away.problem(503), "vault_unavailable");
+    bao.tell("up");
+    assert_eq!(login(&server, Some(&code(&secret, 1))).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::harness::{ADMIN, Api, PASSWORD, Reply, Server};
 
 /// What an authenticator app shows: RFC 6238 with its defaults. `later` steps of 30 s ahead.
-fn code(secret: &str, later: u64) -> String {
+pub fn code(secret: &str, later: u64) -> String {
     let key = data_encoding::BASE32_NOPAD.decode(secret.as_bytes()).unwrap();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let mut mac = Hmac::<sha1::Sha1>::new_from_slice(&key).unwrap();
@@ -17,13 +17,13 @@ fn code(secret: &str, later: u64) -> String {
     format!("{:06}", number % 1_000_000)
 }
 
-async fn login(server: &Server, code: Option<&str>) -> Reply {
+pub async fn login(server: &Server, code: Option<&str>) -> Reply {
     let body = json!({ "email": ADMIN, "password": PASSWORD, "code": code });
     server.api().without_key().post("/api/v2/auth/login", body).await
 }
 
 /// Sets an authenticator up; its secret and the backup codes.
-async fn set_up(person: &Api) -> (String, Vec<String>) {
+pub async fn set_up(person: &Api) -> (String, Vec<String>) {
     let begun = person.post("/api/v2/me/totp", json!({})).await.expect(200);
     let secret = begun["secret"].as_str().unwrap().to_owned();
     let uri = begun["uri"].as_str().unwrap();

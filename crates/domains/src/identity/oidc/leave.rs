@@ -26,9 +26,9 @@ pub(super) async fn sign_out(
     let Credential::Session(id) = caller.credential else { return Ok(None) };
     let sealed = store::sealed_token(app.database.read(), &provider.oidc.issuer, id).await?;
     sessions::close(app, caller, id).await?;
-    let Some(token) = sealed.and_then(|sealed| app.config.keys.ring.decrypt(&sealed)) else {
-        return Ok(None);
-    };
+    let Some(sealed) = sealed else { return Ok(None) };
+    // They are signed out here, whether or not the provider can be told.
+    let Ok(Some(token)) = app.config.keys.decrypt(&sealed).await else { return Ok(None) };
     Ok(provider.end_session_url(&token, &format!("{}/", base(&app.config))).await)
 }
 

@@ -5,7 +5,11 @@
 
 use axum::http::{HeaderMap, HeaderValue};
 use data_encoding::BASE64URL_NOPAD;
-use platform::{config::Config, durable::unix_ms, secrets};
+use platform::{
+    config::Config,
+    durable::unix_ms,
+    secrets::{self, SealerAway},
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -16,6 +20,8 @@ use crate::identity::authenticate::{Client, cookie_values};
 const COOKIE: &str = "oidc_sign_in";
 const PATH: &str = "/api/v2/auth/oidc";
 const LIFETIME_S: i64 = 600;
+/// Of one request, that are looked into.
+const COOKIES_MAX: usize = 4;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Pending {
@@ -52,20 +58,26 @@ impl Pending {
         config.keys.mac("oidc_state", &self.state)
     }
 
-    pub(super) fn cookie(&self, config: &Config, client: &Client) -> HeaderValue {
+    pub(super) async fn cookie(&self, config: &Config, client: &Client) -> Result<HeaderValue, SealerAway> {
         // A structure of texts is always JSON; an empty cookie opens as none.
-        let sealed = config.keys.ring.encrypt(&serde_json::to_string(self).unwrap_or_default());
-        set_cookie(&sealed, LIFETIME_S, client)
+        let sealed = config.keys.encrypt(&serde_json::to_string(self).unwrap_or_default()).await?;
+        Ok(set_cookie(&sealed, LIFETIME_S, client))
     }
 
     /// The one that this browser began and that this answer belongs to, unless its time is over.
-    pub(super) fn open(config: &Config, headers: &HeaderMap, state: &str) -> Option<Self> {
-        let pending = cookie_values(headers, COOKIE).find_map(|value| {
-            let plain = config.keys.ring.decrypt(value)?;
-            let pending: Self = serde_json::from_str(plain.expose_secret()).ok()?;
-            bool::from(pending.state.as_bytes().ct_eq(state.as_bytes())).then_some(pending)
-        });
-        pending.filter(|pending| pending.expires_at > unix_ms())
+    pub(super) async fn open(
+        config: &Config,
+        headers: &HeaderMap,
+        state: &str,
+    ) -> Result<Option<Self>, SealerAway> {
+        for value in cookie_values(headers, COOKIE).take(COOKIES_MAX) {
+            let Some(plain) = config.keys.decrypt(value).await? else { continue };
+            let Ok(pending) = serde_json::from_str::<Self>(plain.expose_secret()) else { continue };
+            if bool::from(pending.state.as_bytes().ct_eq(state.as_bytes())) {
+                return Ok(Some(pending).filter(|pending| pending.expires_at > unix_ms()));
+            }
+        }
+        Ok(None)
     }
 }
 

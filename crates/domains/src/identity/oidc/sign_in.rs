@@ -60,7 +60,7 @@ pub(super) async fn begin(
         challenge: &pending.challenge(),
     };
     let url = provider.authorization_url(&asked).await?;
-    Ok((url, pending.cookie(&app.config, client)))
+    Ok((url, pending.cookie(&app.config, client).await?))
 }
 
 /// The session's cookie, and the path that the person wanted.
@@ -73,7 +73,7 @@ pub(super) async fn finish(
 ) -> Result<(HeaderValue, String), Error> {
     app.addresses.count(client.ip)?;
     let state = answer.state.as_deref().unwrap_or_default();
-    let pending = Pending::open(&app.config, headers, state).ok_or(Error::SignInEnded)?;
+    let pending = Pending::open(&app.config, headers, state).await?.ok_or(Error::SignInEnded)?;
     use_up(app, &pending).await?;
     if let Some(error) = answer.error {
         tracing::info!(
@@ -128,7 +128,7 @@ async fn admit(
         names.iter().flat_map(|name| permissions::roles_named(catalogue, name)).collect();
     roles.sort_unstable();
     roles.dedup();
-    let sealed_token = app.config.keys.ring.encrypt(id_token.expose_secret());
+    let sealed_token = app.config.keys.encrypt(id_token.expose_secret()).await?;
     // The user is known only within the change.
     let draft = sessions::prepare(app, UserId::new(), tenant, How::Oidc, client);
     let outcome = app

@@ -39,7 +39,7 @@ const NOT_HERE: Error = Error::Conflict(
 pub(super) async fn use_code(app: &App, user: UserId, given: &str) -> Result<bool, Error> {
     let given = given.trim();
     let Some(device) = store::find(app.database.read(), user).await? else { return Ok(false) };
-    if let Some(step) = step_of(app, &device, given)? {
+    if let Some(step) = step_of(app, &device, given).await? {
         let used =
             app.database.write(move |tx| Box::pin(async move { store::use_step(tx, user, step).await }));
         return Ok(used.await.map_err(Error::Store)? == 1);
@@ -50,10 +50,10 @@ pub(super) async fn use_code(app: &App, user: UserId, given: &str) -> Result<boo
     Ok(used.await.map_err(Error::Store)? == 1)
 }
 
-fn step_of(app: &App, device: &store::Device, given: &str) -> Result<Option<i64>, Error> {
-    let secret = app.config.keys.ring.decrypt(&device.sealed).ok_or_else(|| {
-        Error::Hashing("no key of SA01_CRYPTO_FERNET_KEY opens an authenticator's secret".into())
-    })?;
+async fn step_of(app: &App, device: &store::Device, given: &str) -> Result<Option<i64>, Error> {
+    let secret = app.config.keys.decrypt(&device.sealed).await?;
+    let secret =
+        secret.ok_or_else(|| Error::Hashing("no key of today's opens an authenticator's secret".into()))?;
     let secret = BASE32.decode(secret.expose_secret().as_bytes());
     let secret = secret.map_err(|error| Error::Hashing(error.to_string()))?;
     Ok(code::step_of(&secret, given, unix_ms() / 1000))
@@ -73,7 +73,7 @@ pub(super) async fn begin(app: &App, caller: &Caller) -> Result<NewTotp, Error> 
     }
     let user = users::by_id(app.database.read(), caller.user).await?.ok_or(Error::NotFound)?;
     let secret = BASE32.encode(&random_bytes::<SECRET_BYTES>());
-    let sealed = app.config.keys.ring.encrypt(&secret);
+    let sealed = app.config.keys.encrypt(&secret).await?;
     let id = user.id;
     let made =
         app.database.write(move |tx| Box::pin(async move { store::put(tx, id, &sealed, unix_ms()).await }));
@@ -102,7 +102,7 @@ pub(super) async fn confirm(
         return Err(ON);
     }
     let attempt = attempts::begin(app, &user.email).await?;
-    let Some(step) = step_of(app, &device, given.trim())? else {
+    let Some(step) = step_of(app, &device, given.trim()).await? else {
         attempt.failed(app, Some(&user), "bad_code", client);
         return Err(Error::BadCode);
     };
