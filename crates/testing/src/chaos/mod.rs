@@ -253,7 +253,12 @@ impl<'a> Chaos<'a> {
             let at_random = plan::place(*victim, &Moment::Random(Duration::ZERO));
             load.cancel(if moment.wants_cancels() { CANCELS_WANTED } else { load::CANCELLED });
             if matches!(moment, Moment::Point(..)) && self.topology.runs(*victim) {
-                // A process is armed as it starts.
+                // A process is armed as it starts. Whether a call is cut off is in the database, which may be away.
+                if self.away.is_some()
+                    && let Err((who, status)) = self.start(None).await
+                {
+                    self.api.violated(Promise::Program, format!("{who} ended as it started: {status}"));
+                }
                 self.kill(*victim, at_random.clone()).await;
             }
             let reached = self.reached(*victim, moment).await;
