@@ -32,7 +32,8 @@ impl Fault {
     pub fn breaks(self) -> &'static [Promise] {
         match self {
             Self::LedgerOff => &[Promise::AtMostOnce],
-            Self::AckEarly => &[Promise::Accepted],
+            // What is lost may be a message, or how a run or a call of it ended.
+            Self::AckEarly => &[Promise::Accepted, Promise::Ended, Promise::Calls],
             Self::OutboxEarly => &[Promise::Told],
         }
     }
