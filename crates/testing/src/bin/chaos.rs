@@ -12,37 +12,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use testing::chaos::{Fault, Kind, Options, Report, Scenario, run};
 
 /// Kills while a fault is switched on: the first few show it.
 const KILLS_TO_PROVE: u32 = 40;
 /// Kills at most where it is turns that are counted.
 const KILLS_WITH_TURNS: u32 = 2_000;
-
-/// Who is killed in a cluster.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Named {
-    /// Processes and servers; servers hang for 5 s at most.
-    Mixed,
-    /// Gateways and workers.
-    Processes,
-    /// Each server is killed, hangs for 5 s and hangs for 30 s, in turn.
-    Engines,
-    /// PostgreSQL, every 5 to 40 s.
-    Restarts,
-}
-
-impl From<Named> for Scenario {
-    fn from(named: Named) -> Self {
-        match named {
-            Named::Mixed => Self::Mixed,
-            Named::Processes => Self::Processes,
-            Named::Engines => Self::Engines,
-            Named::Restarts => Self::Restarts,
-        }
-    }
-}
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -75,7 +51,7 @@ struct Arguments {
     cluster: bool,
     /// Who is killed in a cluster.
     #[arg(long, requires = "cluster", default_value = "mixed")]
-    scenario: Named,
+    scenario: Scenario,
     /// The program, built with `--features soma/faults`; the one beside this when absent.
     #[arg(long)]
     soma: Option<PathBuf>,
@@ -103,7 +79,7 @@ async fn main() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    let scenario = Scenario::from(arguments.scenario);
+    let scenario = arguments.scenario;
     let faults = match arguments.fault {
         Some(fault) => vec![fault],
         None if arguments.prove && arguments.cluster => vec![scenario.fault()],
@@ -143,7 +119,7 @@ async fn main() -> ExitCode {
         options.fault = Some(fault);
         let report = run(&options).await;
         print(&report);
-        if !report.broke(fault.breaks()) {
+        if !report.broke(fault.breaks(options.topology)) {
             unnoticed.push(fault.as_str());
         }
     }

@@ -31,7 +31,7 @@ pub(super) async fn install(ground: &Ground<'_>) -> Topology {
         server.start().await;
         engines.push(server);
     }
-    let mut settings: Vec<_> = engines.iter().flat_map(Server::settings).collect();
+    let mut settings: Vec<_> = engines.iter().map(Server::setting).collect();
     let queue = |kind: &str| format!("chaos-{kind}-{}", std::process::id());
     settings.push(("SA01_TEMPORAL_CONVERSATION_QUEUE".to_owned(), queue("turns")));
     settings.push(("SA01_TEMPORAL_TOOLS_QUEUE".to_owned(), queue("tools")));

@@ -51,8 +51,8 @@ impl Server {
     }
 
     /// What the program is told of it.
-    pub(super) fn settings(&self) -> [(String, String); 1] {
-        [(self.setting_name().to_owned(), self.address.clone())]
+    pub(super) fn setting(&self) -> (String, String) {
+        (self.setting_name().to_owned(), self.address.clone())
     }
 
     /// Its own client, with an operator's rights. Blocks.

@@ -375,10 +375,10 @@ impl<'a> Chaos<'a> {
 
     /// Waits until, after a server's return, a message was accepted and a turn has ended.
     async fn works_again(&mut self, victim: Victim, since: Instant) {
-        let mut counts = [self.api.accepted.subscribe(), self.api.ended.subscribe()];
         if self.options.fault.is_some() {
             return;
         }
+        let mut counts = [self.api.accepted.subscribe(), self.api.ended.subscribe()];
         let more = async {
             for count in &mut counts {
                 let before = *count.borrow();

@@ -29,11 +29,14 @@ impl Fault {
 
     /// The promises of which at least one must be seen broken.
     #[must_use]
-    pub fn breaks(self) -> &'static [Promise] {
+    pub fn breaks(self, topology: Kind) -> &'static [Promise] {
         match self {
             Self::LedgerOff => &[Promise::AtMostOnce],
-            // What is lost may be a message, or how a run or a call of it ended.
-            Self::AckEarly => &[Promise::Accepted, Promise::Ended, Promise::Calls],
+            // No kill of PostgreSQL is aimed at a message's commit: what is lost may be how a run or a call of it ended.
+            Self::AckEarly if matches!(topology, Kind::Cluster(_)) => {
+                &[Promise::Accepted, Promise::Ended, Promise::Calls]
+            }
+            Self::AckEarly => &[Promise::Accepted],
             Self::OutboxEarly => &[Promise::Told],
         }
     }
@@ -50,9 +53,9 @@ pub enum Kind {
 }
 
 /// Who is killed in a cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scenario {
-    /// Processes and servers, both.
+    /// Processes and servers, both; servers hang for 5 s at most.
     Mixed,
     /// Gateways and workers alone.
     Processes,

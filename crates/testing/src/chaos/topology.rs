@@ -176,8 +176,8 @@ impl Topology {
         let mut server = Server::new(Engine::Temporal, Some(&ground.folder.join("temporal.db")));
         server.start().await;
         let queue = ("SA01_TEMPORAL_CONVERSATION_QUEUE".to_owned(), server.name().to_owned());
-        let settings = server.settings().into_iter().chain([queue]);
-        let installed = Installation::make(ground, settings, install::in_the_environment).await;
+        let installed =
+            Installation::make(ground, [server.setting(), queue], install::in_the_environment).await;
         Self::new("temporal", APART, installed, vec![server], &[Role::Worker, Role::Gateway])
     }
 
