@@ -16,6 +16,12 @@ MODEL_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 MODEL_NAME=SmolLM2-135M-Instruct
 MODEL_FILE="$SOMA_CACHE/model/SmolLM2-135M-Instruct.Q4_1.gguf"
 
+# A clone of the checkout as somebody has it who is new, with a release build, which the tests share.
+CLONE="$SOMA_CACHE/quickstart-test"
+# What is built in it beside the program: the embedded model's tests. Both packages, so that cargo chooses the same
+# features, and llama.cpp is compiled once for these and for the program.
+LLAMA=(--locked --release -p soma-llama -p soma --features soma/llama --lib --test answers)
+
 # What compiles the program: C and C++ for llama.cpp and SQLite, libclang for bindgen, protoc for Temporal's client.
 BUILD_PACKAGES=(build-essential cmake clang libclang-dev mold pkg-config protobuf-compiler libprotobuf-dev)
 # What the sandbox needs to run code that a model wrote.
