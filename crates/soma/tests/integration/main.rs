@@ -46,6 +46,7 @@ mod retention;
 mod rights;
 mod search;
 mod second_factor;
+mod secret_sources;
 mod sign_in;
 mod single_sign_on;
 mod source;

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The settings that are in Vault.
-const KEYS: [&str; 2] = ["SECRET_KEY", "SA01_CRYPTO_FERNET_KEY"];
+pub const KEYS: [&str; 2] = ["SECRET_KEY", "SA01_CRYPTO_FERNET_KEY"];
 /// The one that operators are given.
 const POLICY: &str = include_str!("../../../../deploy/vault/policy.hcl");
 /// What it takes to use a key of Vault's.
@@ -30,14 +30,14 @@ const TRANSIT_KEY: &str = "SA01_CRYPTO_TRANSIT_KEY";
 const SHORT: &str = "token_ttl=8s";
 
 /// A server of a test's own, with a folder for what it hands out. Gone with it.
-struct Bao {
+pub struct Bao {
     name: String,
     folder: TempDir,
     address: String,
 }
 
 impl Bao {
-    fn start(label: &str) -> Self {
+    pub fn start(label: &str) -> Self {
         let name = format!("openbao-{label}-{}", std::process::id());
         let address = engines(&["up", "openbao", "--name", &name]).setting("VAULT_ADDR").to_owned();
         let bao = Self { name, folder: tempfile::tempdir().unwrap(), address };
@@ -46,12 +46,16 @@ impl Bao {
         bao
     }
 
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     fn tell(&self, action: &str) {
         engines(&[action, "openbao", "--name", &self.name]);
     }
 
     /// What `bao` prints.
-    fn run(&self, arguments: &[&str]) -> String {
+    pub fn run(&self, arguments: &[&str]) -> String {
         let client = ["client", "openbao", "--name", &self.name, "--"];
         engines(&[&client[..], arguments].concat()).text().trim().to_owned()
     }
@@ -63,7 +67,7 @@ impl Bao {
         path.to_str().unwrap().to_owned()
     }
 
-    fn token_file(&self) -> String {
+    pub fn token_file(&self) -> String {
         let token = self.run(&["token", "create", "-policy=soma", "-ttl=1h", "-field=token"]);
         self.keep("token", &token)
     }
@@ -77,13 +81,18 @@ impl Bao {
         server
     }
 
-    /// The same, by a role whose tokens are short.
-    fn install_by_role(&self) -> Server {
+    /// A role of an application, with these times of its tokens: its id, and the file of its secret.
+    pub fn role(&self, times: &[&str]) -> (String, String) {
         self.run(&["auth", "enable", "approle"]);
-        self.run(&["write", "auth/approle/role/soma", "token_policies=soma", SHORT, "token_max_ttl=16s"]);
+        self.run(&[&["write", "auth/approle/role/soma", "token_policies=soma"], times].concat());
         let role = self.run(&["read", "-field=role_id", "auth/approle/role/soma/role-id"]);
         let secret_id = self.run(&["write", "-f", "-field=secret_id", "auth/approle/role/soma/secret-id"]);
-        let file = self.keep("secret-id", &secret_id);
+        (role, self.keep("secret-id", &secret_id))
+    }
+
+    /// The same, by a role whose tokens are short.
+    fn install_by_role(&self) -> Server {
+        let (role, file) = self.role(&[SHORT, "token_max_ttl=16s"]);
         self.install(&[("VAULT_ROLE_ID", &role), ("VAULT_SECRET_ID_FILE", &file)])
     }
 }
