@@ -189,7 +189,7 @@ pub fn prepare_database(config: &Config) -> Result<(), BuildError> {
 pub async fn open_database(config: &Config) -> Result<Database, BuildError> {
     prepare_database(config)?;
     let database = Database::open(&config.database).await?;
-    if config.events != EventsChoice::Embedded {
+    if matches!(config.events, EventsChoice::Kafka(_)) {
         database.keep_events();
     }
     Ok(database)
@@ -209,7 +209,7 @@ fn private_file(file: &std::path::Path) -> std::io::Result<()> {
 }
 
 /// Makes a folder that only this user may enter.
-fn private_folder(folder: &std::path::Path) -> std::io::Result<()> {
+pub(crate) fn private_folder(folder: &std::path::Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }

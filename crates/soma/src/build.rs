@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use contracts::{events::EventBus, model::ChatModel};
-use domains::{App, Parts, models::OpenAiModel, tools::Probed};
+use domains::{
+    App, Parts,
+    models::OpenAiModel,
+    tools::{NotShared, Probed, are_shared},
+};
 use platform::{
     config::{Config, ModelChoice},
     egress::Egress,
@@ -27,6 +31,14 @@ pub async fn app(
     });
     let bus = events::bus(&config)?.map(|bus| Arc::new(bus) as Arc<dyn EventBus>);
     App::build(Parts { config, model, sandbox, bus, metrics, secrets }).await.map_err(Failure::failed)
+}
+
+/// That this process has the folder of workspaces that the others of the install have.
+pub async fn shares_workspaces(app: &App) -> Result<(), Failure> {
+    are_shared(app).await.map_err(|error| match error {
+        NotShared::Database(error) => Failure::failed(error),
+        NotShared::Another { .. } | NotShared::Unusable { .. } => Failure::Configuration(error.to_string()),
+    })
 }
 
 /// Starts sending traces, where a collector is named.

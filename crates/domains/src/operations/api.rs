@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
-use contracts::policy::Resource;
+use contracts::{events::BusError, policy::Resource};
 use platform::{http::Problem, outbox, telemetry::Metrics};
 use serde::Serialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -62,10 +62,17 @@ async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Readiness>) {
     if let Some(bus) = &app.bus {
         let state = match bus.ready().await {
             Ok(()) => "ok".to_owned(),
-            Err(_) => match outbox::waiting(&app.database).await {
-                Ok(waiting) => format!("does not answer; {waiting} events wait"),
-                Err(_) => "does not answer".to_owned(),
-            },
+            Err(error) => {
+                // Anybody may ask this; the log says more.
+                let what = match error {
+                    BusError::Refused(_) => "does not let this program in",
+                    BusError::Away(_) | BusError::Impossible(_) => "does not answer",
+                };
+                match outbox::waiting(&app.database).await {
+                    Ok(waiting) => format!("{what}; {waiting} events wait"),
+                    Err(_) => what.to_owned(),
+                }
+            }
         };
         engines.insert("kafka", state);
     }

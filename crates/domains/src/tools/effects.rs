@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 
 use super::{Call, Outcome, Tool};
 
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
+pub(super) const MIGRATION: Migration = Migration {
     name: "tools_test_0001_effects",
     // No unique key: a repeated effect must show, not fail.
     postgres: None,
     statements: &["CREATE TABLE test_effects (idempotency_key TEXT NOT NULL, note TEXT NOT NULL)"],
-}];
+};
 
 const NAMES: [(&str, Effect); 4] = [
     ("fx_repeatable", Effect::Repeatable),

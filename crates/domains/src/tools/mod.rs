@@ -9,11 +9,14 @@ mod code;
 mod effects;
 mod fetch;
 mod files;
+mod store;
 mod time;
 mod toolbox;
+mod workspaces;
 
 pub(crate) use toolbox::{CALL_TIMEOUT, WORKSPACE_BYTES_MAX, bounded};
 pub use toolbox::{Call, NoTools, Outcome, Probed, Status, Tool, Toolbox, Tools, load_policy};
+pub use workspaces::{NotShared, are_shared};
 
 use crate::Domain;
 
@@ -21,8 +24,5 @@ pub(crate) const DOMAIN: Domain = Domain {
     name: "tools",
     prefixes: &["/api/v2/tools"],
     routes: api::routes,
-    #[cfg(feature = "faults")]
-    migrations: effects::MIGRATIONS,
-    #[cfg(not(feature = "faults"))]
-    migrations: &[],
+    migrations: store::MIGRATIONS,
 };

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{code, fetch, files, time};
+use super::{code, fetch, files, time, workspaces};
 
 /// A call that takes longer is given up.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(90);
@@ -128,7 +128,7 @@ pub struct Tools(watch::Receiver<Option<Arc<Toolbox>>>);
 impl Tools {
     pub fn start(config: &Config, egress: &Egress, sandbox: BoxFuture<'static, Probed>) -> Self {
         let (there, tools) = watch::channel(None);
-        let (workspaces, egress) = (config.data_dir.join("workspaces"), egress.clone());
+        let (workspaces, egress) = (workspaces::folder(config), egress.clone());
         tokio::spawn(async move {
             let sandbox = sandbox.await;
             if let Probed::Here(Err(missing)) = &sandbox {

@@ -272,7 +272,7 @@ pub(crate) async fn forget(
 /// Stops the runs that nobody waits for any more, where no other process can hold a request. Called before this one takes
 /// any: a run of its own would look the same.
 pub async fn abandon_left(app: &App) {
-    if app.config.workflows.choice != WorkflowChoice::Embedded {
+    if !matches!(app.config.workflows.choice, WorkflowChoice::Embedded) {
         return;
     }
     match asks::at_work(app.database.read()).await {
