@@ -4,7 +4,8 @@ FROM rust:1.95-slim-bookworm AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends \
-      build-essential clang cmake git libclang-dev libprotobuf-dev mold nodejs npm pkg-config protobuf-compiler python3 \
+      build-essential clang cmake git libclang-dev libprotobuf-dev libssl-dev mold nodejs npm pkg-config \
+      protobuf-compiler python3 \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY . .

@@ -46,6 +46,17 @@ EVERYTHING = {
 VARIANTS = {
     "a Secret": {},
     "Vault": VAULT,
+    "engines that ask who one is": {
+        "settings": {
+            "SA01_KAFKA_SECURITY_PROTOCOL": "sasl_ssl",
+            "SA01_KAFKA_SASL_USERNAME": "soma",
+            "SA01_KAFKA_TLS_CA": "/etc/soma/engines/kafka-ca.pem",
+            "SA01_TEMPORAL_HOST": "https://temporal:7233",
+            "SA01_TEMPORAL_TLS_CA": "/etc/soma/engines/temporal-ca.pem",
+        },
+        "secrets": {"engineKeys": ["SA01_KAFKA_SASL_PASSWORD", "SA01_TEMPORAL_API_KEY"]},
+        "engineCertificates": {"existingSecret": "soma-engines"},
+    },
     "gVisor": {"sandbox": {"mode": "runtimeClass"}},
     "no sandbox": {"sandbox": {"mode": "off"}},
     "everything": EVERYTHING,
@@ -86,10 +97,15 @@ def rendered(values):
 
 
 def registry():
-    """Names that are required, as the program itself says."""
+    """Names that are required, and those of secrets, as the program itself says."""
     said = subprocess.run([SOMA, "registry"], capture_output=True, text=True, cwd=tempfile.gettempdir(), check=True)
     rows = [line.split(None, 3) for line in said.stdout.splitlines()[1:]]
-    return [name for name, _, required, _ in rows if required == "required"]
+    required = [name for name, _, required, _ in rows if required == "required"]
+    return required, [name for name, kind, _, _ in rows if kind == "key"]
+
+
+# Secrets that a Secret has only where engines ask who one is.
+FOR_ENGINES = {"SA01_KAFKA_SASL_PASSWORD": "pass", "SA01_TEMPORAL_API_KEY": "key"}
 
 
 def secrets():
@@ -143,7 +159,7 @@ def chart(required):
         problems = []
         for name, spec in pods(parts):
             for container in containers(spec):
-                environment = environment_of(container, parts, known)
+                environment = environment_of(container, parts, known | FOR_ENGINES)
                 if variant == "Vault":
                     missing = [key for key in required if key not in FROM_SECRET and not environment.get(key)]
                     missing += [key for key in ["VAULT_ADDR", "VAULT_KUBERNETES_ROLE"] if not environment.get(key)]
@@ -184,9 +200,14 @@ def confined(parts):
         given = {one["name"] for container in containers(spec) for one in container.get("env", [])}
         if name.endswith("-tools") and "SA01_MODEL_API_KEY" in given:
             yield f"{name}: who runs a model's code is given the model's key"
+        files = [value for one in parts if one["kind"] == "ConfigMap" for value in one["data"].values()]
+        for container in containers(spec):
+            mounted = [mount["mountPath"] for mount in container["volumeMounts"]]
+            if any(file.startswith("/etc/soma/engines/") for file in files) and "/etc/soma/engines" not in mounted:
+                yield f"{name}: the certificates of its engines are not there"
 
 
-def refusals():
+def refusals(secret):
     """A chart without what it must be told is refused, and the message names it."""
     without = {f"settings.{name}": {"settings": {name: ""}} for name in GOOD["settings"]}
     without["image.repository"] = {"image": {"repository": ""}}
@@ -196,7 +217,7 @@ def refusals():
         ran = helm(["template", "soma"], merged(GOOD, over))
         if ran.returncode == 0 or name not in ran.stderr:
             problems.append(f"{name}: {ran.stderr or 'accepted'}")
-    for name in FROM_SECRET:
+    for name in sorted({*FROM_SECRET, *secret}):
         ran = helm(["template", "soma"], merged(GOOD, {"settings": {name: "x"}}))
         if ran.returncode == 0 or name not in ran.stderr:
             problems.append(f"{name} in a ConfigMap: {ran.stderr or 'accepted'}")
@@ -315,10 +336,10 @@ def metrics():
     check("every expression names a metric", [text for text in expressions if not METRIC.search(text)])
 
 
-required = registry()
-assert len(required) > 5, required
+required, secret = registry()
+assert len(required) > 5 and len(secret) > 5, (required, secret)
 chart(required)
-refusals()
+refusals(secret)
 compose(required)
 seccomp()
 metrics()

@@ -22,8 +22,9 @@ CLONE="$SOMA_CACHE/quickstart-test"
 # features, and llama.cpp is compiled once for these and for the program.
 LLAMA=(--locked --release -p soma-llama -p soma --features soma/llama --lib --test answers)
 
-# What compiles the program: C and C++ for llama.cpp and SQLite, libclang for bindgen, protoc for Temporal's client.
-BUILD_PACKAGES=(build-essential cmake clang libclang-dev mold pkg-config protobuf-compiler libprotobuf-dev)
+# What compiles the program: C and C++ for llama.cpp and SQLite, libclang for bindgen, protoc for Temporal's client,
+# OpenSSL for Kafka's.
+BUILD_PACKAGES=(build-essential cmake clang libclang-dev libssl-dev mold pkg-config protobuf-compiler libprotobuf-dev)
 # What the sandbox needs to run code that a model wrote.
 RUN_PACKAGES=(bubblewrap python3)
 

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154 # scripts/engines, which sources this, uses what is set here, and sets what is used
 # Temporal, built from source with Go. With --file it keeps what it knows in that file, else in memory: a stop forgets it.
-# Its namespace is `default`.
+# Its namespace is `default`. With --secure it speaks TLS, and asks for a certificate.
 
 VERSION=v1.32.0
 PORTS=9
@@ -30,6 +30,28 @@ store() { # database's name, mode
 YAML
 }
 
+# A client's options for curl.
+shown() {
+  [ ! -e "$folder/tls" ] || printf '%s\n' --cacert "$folder/tls/authority.pem" --cert "$folder/tls/client.pem" --key "$folder/tls/client.key"
+}
+
+# Where its HTTP interface is.
+http() { if [ -e "$folder/tls" ]; then echo "https://127.0.0.1:${ports[1]}"; else echo "http://127.0.0.1:${ports[1]}"; fi; }
+
+tls() {
+  [ -n "$secure" ] || return 0
+  cat <<YAML
+  tls:
+    frontend:
+      server: {certFile: "$folder/tls/server.pem", keyFile: "$folder/tls/server.key", requireClientAuth: true, clientCaFiles: ["$folder/tls/authority.pem"]}
+      client: {serverName: "127.0.0.1", rootCaFiles: ["$folder/tls/authority.pem"]}
+    systemWorker:
+      certFile: "$folder/tls/client.pem"
+      keyFile: "$folder/tls/client.key"
+      client: {serverName: "127.0.0.1", rootCaFiles: ["$folder/tls/authority.pem"]}
+YAML
+}
+
 configuration() { # database's name, mode
   cat <<YAML
 log: {stdout: true, level: "warn"}
@@ -44,6 +66,7 @@ $(store "$1" "$2")
 $(store "$1" "$2")
 global:
   membership: {maxJoinDuration: 30s, broadcastAddress: "127.0.0.1"}
+$(tls)
 services:
   frontend: {rpc: {grpcPort: ${ports[0]}, membershipPort: ${ports[2]}, bindOnLocalHost: true, httpPort: ${ports[1]}}}
   matching: {rpc: {grpcPort: ${ports[3]}, membershipPort: ${ports[4]}, bindOnLocalHost: true}}
@@ -62,26 +85,38 @@ YAML
 
 prepare() {
   mkdir -p "$folder/config"
+  if [ -n "$secure" ]; then certificates; else rm -rf "$folder/tls"; fi
   if [ -n "$file" ]; then
     configuration "$file" 'journal_mode: "wal", synchronous: "2"' >"$folder/config/development.yaml"
   else
     configuration "$name" 'mode: "memory"' >"$folder/config/development.yaml"
   fi
-  settings "SA01_TEMPORAL_HOST=127.0.0.1:${ports[0]}"
+  if [ -n "$secure" ]; then
+    settings "SA01_TEMPORAL_HOST=https://127.0.0.1:${ports[0]}" "SA01_TEMPORAL_TLS_CA=$folder/tls/authority.pem" \
+      "SA01_TEMPORAL_TLS_CERT=$folder/tls/client.pem" "SA01_TEMPORAL_TLS_KEY=$folder/tls/client.key"
+  else
+    settings "SA01_TEMPORAL_HOST=127.0.0.1:${ports[0]}"
+  fi
   command=("$PROGRAM" --root "$folder" --config config --env development --allow-no-auth start)
 }
 
 # Whether workflows can be started in the namespace `default`, which is made if there is none.
 probe() {
-  local api="http://127.0.0.1:${ports[1]}/api/v1/namespaces"
-  curl -fsS -m "$PROBE_SECONDS" -o /dev/null "$api/default/workflows?pageSize=1" 2>/dev/null && return
-  if curl -fsS -m "$PROBE_SECONDS" -o /dev/null "$api" 2>/dev/null &&
-    ! curl -fsS -m "$PROBE_SECONDS" -o /dev/null "$api/default" 2>/dev/null; then
-    curl -sS -m "$PROBE_SECONDS" -o /dev/null -X POST -H 'content-type: application/json' "$api" \
+  local api tls call
+  api="$(http)/api/v1/namespaces"
+  mapfile -t tls < <(shown)
+  call=(curl -sS -m "$PROBE_SECONDS" -o /dev/null "${tls[@]}")
+  "${call[@]}" -f "$api/default/workflows?pageSize=1" 2>/dev/null && return
+  if "${call[@]}" -f "$api" 2>/dev/null && ! "${call[@]}" -f "$api/default" 2>/dev/null; then
+    "${call[@]}" -X POST -H 'content-type: application/json' "$api" \
       -d '{"namespace":"default","workflowExecutionRetentionPeriod":"86400s"}' 2>/dev/null || true
   fi
   return 1
 }
 
 # curl of a path of its HTTP interface: `client temporal -- /api/v1/namespaces`.
-client() { curl -fsS "http://127.0.0.1:${ports[1]}$1" "${@:2}"; }
+client() {
+  local tls
+  mapfile -t tls < <(shown)
+  curl -fsS "${tls[@]}" "$(http)$1" "${@:2}"
+}

@@ -29,6 +29,8 @@ type Producer = FutureProducer<Quiet>;
 
 pub struct Bus {
     kafka: Kafka,
+    /// What the brokers said to the producer.
+    quiet: Quiet,
     /// Replaced when it has failed for good.
     producer: Mutex<Arc<Producer>>,
     /// Whether missing topics were made.
@@ -52,8 +54,9 @@ pub(crate) struct Parcel {
 impl Bus {
     /// Connects to nobody yet.
     pub fn new(kafka: Kafka) -> Result<Self, Error> {
-        let producer = Mutex::new(Arc::new(producer(&kafka)?));
-        Ok(Self { kafka, producer, made: AtomicBool::new(false) })
+        let quiet = Quiet::default();
+        let producer = Mutex::new(Arc::new(producer(&kafka, &quiet)?));
+        Ok(Self { kafka, quiet, producer, made: AtomicBool::new(false) })
     }
 
     pub(crate) fn kafka(&self) -> &Kafka {
@@ -66,7 +69,7 @@ impl Bus {
 
     /// A producer that has failed for good can send no more.
     fn replace(&self) -> Result<(), Error> {
-        let new = Arc::new(producer(&self.kafka)?);
+        let new = Arc::new(producer(&self.kafka, &self.quiet)?);
         let old = std::mem::replace(&mut *self.producer.lock().unwrap_or_else(PoisonError::into_inner), new);
         // Its end is waited for, and not here.
         tokio::task::spawn_blocking(move || drop(old));
@@ -78,7 +81,8 @@ impl Bus {
         if !self.made.load(Ordering::Relaxed) {
             match names::make_missing(&self.kafka).await {
                 Ok(()) => self.made.store(true, Ordering::Relaxed),
-                Err(error) => return vec![Err(BusError::Away(error.to_string())); parcels.len()],
+                // The producer has tried by itself, and heard why not.
+                Err(error) => return vec![Err(BusError::Away(self.quiet.tell(&error))); parcels.len()],
             }
         }
         let producer = self.producer();
@@ -105,7 +109,7 @@ impl Bus {
         {
             tracing::error!(%error, "the producer can't be made anew");
         }
-        results.into_iter().map(|result| result.map_err(|error| told(&error))).collect()
+        results.into_iter().map(|result| result.map_err(|error| told(&error, &self.quiet))).collect()
     }
 }
 
@@ -129,11 +133,14 @@ impl EventBus for Bus {
         let producer = self.producer();
         let asked = move || producer.client().fetch_metadata(None, READY_WAIT).map(drop);
         let answered = outcome(tokio::task::spawn_blocking(asked)).await;
-        answered.map_err(|error| BusError::Away(error.to_string()))
+        answered.map_err(|error| match self.quiet.refusal() {
+            Some(why) => BusError::Refused(why),
+            None => BusError::Away(error.to_string()),
+        })
     }
 }
 
-fn producer(kafka: &Kafka) -> Result<Producer, Error> {
+fn producer(kafka: &Kafka, quiet: &Quiet) -> Result<Producer, Error> {
     let mut config = crate::client(kafka);
     config
         .set("enable.idempotence", "true")
@@ -144,7 +151,7 @@ fn producer(kafka: &Kafka) -> Result<Producer, Error> {
         .set("linger.ms", "2")
         // The same as Java's clients, so that a key is in the same partition whoever writes it.
         .set("partitioner", "murmur2_random");
-    Ok(config.create_with_context(Quiet)?)
+    Ok(config.create_with_context(quiet.clone())?)
 }
 
 pub(crate) fn headers(of: &[(String, Vec<u8>)]) -> OwnedHeaders {
@@ -153,8 +160,8 @@ pub(crate) fn headers(of: &[(String, Vec<u8>)]) -> OwnedHeaders {
     })
 }
 
-fn told(error: &KafkaError) -> BusError {
-    let text = error.to_string();
+fn told(error: &KafkaError, context: &Quiet) -> BusError {
+    let text = context.tell(error);
     match code(error) {
         Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
             BusError::Impossible(text)

@@ -62,7 +62,7 @@ fn consumer(kafka: &Kafka, group: &str) -> Result<StreamConsumer<Quiet>, Error> 
         .set("heartbeat.interval.ms", "3000")
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("isolation.level", "read_committed");
-    Ok(config.create_with_context(Quiet)?)
+    Ok(config.create_with_context(Quiet::default())?)
 }
 
 struct Consuming<'a> {

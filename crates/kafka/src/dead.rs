@@ -174,7 +174,7 @@ fn reader(kafka: &Kafka) -> Result<BaseConsumer<Quiet>, Error> {
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "false")
         .set("auto.offset.reset", "earliest");
-    Ok(config.create_with_context(Quiet)?)
+    Ok(config.create_with_context(Quiet::default())?)
 }
 
 fn read(

@@ -28,7 +28,7 @@ pub(crate) fn of_dead(kafka: &Kafka, topic: Topic) -> String {
 
 /// Makes topics that are not there. One that may not be made is told when it is used.
 pub(crate) async fn make_missing(kafka: &Kafka) -> Result<(), Error> {
-    let admin: AdminClient<Quiet> = crate::client(kafka).create_with_context(Quiet)?;
+    let admin: AdminClient<Quiet> = crate::client(kafka).create_with_context(Quiet::default())?;
     let mut names: Vec<String> = Topic::ALL.iter().map(|topic| of(kafka, *topic)).collect();
     names.push(of_dead(kafka, Topic::ConversationInbound));
     let topics: Vec<NewTopic<'_>> = names

@@ -48,11 +48,7 @@ fn shared() -> Kafka {
 }
 
 fn on(servers: &str) -> Kafka {
-    Kafka {
-        servers: servers.to_owned(),
-        prefix: format!("test-{}.", RunId::new()),
-        inbound_accounts: Vec::new(),
-    }
+    Kafka { servers: servers.to_owned(), prefix: format!("test-{}.", RunId::new()), ..Kafka::default() }
 }
 
 struct Carried {

@@ -47,9 +47,9 @@ impl Turns {
 
 /// Where the Temporal server is; `None` when workflows are embedded.
 pub fn temporal_config(config: &Config) -> Option<temporal::Config> {
-    let WorkflowChoice::Temporal(address) = &config.workflows.choice else { return None };
+    let WorkflowChoice::Temporal(server) = &config.workflows.choice else { return None };
     Some(temporal::Config {
-        address: address.clone(),
+        server: server.clone(),
         namespace: config.workflows.namespace.clone(),
         task_queue: config.workflows.queue.clone(),
         apart_queue: config.workflows.tools_queue.clone(),

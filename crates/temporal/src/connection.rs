@@ -1,10 +1,12 @@
 //! Where the server is, and connections to it.
 
-use std::time::Duration;
+use std::{io, path::PathBuf, time::Duration};
 
+use platform::config::{ClientTls, TemporalServer};
+use secrecy::ExposeSecret as _;
 use temporalio_client::{
-    Client, ClientOptions, Connection, ConnectionOptions, GrpcCompression, NamespacedClient as _,
-    RetryOptions, RpcOptions,
+    Client, ClientOptions, ClientTlsOptions, Connection, ConnectionOptions, GrpcCompression,
+    NamespacedClient as _, RetryOptions, RpcOptions, TlsOptions,
     grpc::WorkflowService,
     tonic::{Code, Request, Status},
 };
@@ -24,10 +26,9 @@ const RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub(crate) const IDENTITY: &str = "soma";
 
 /// Which server, which part of it, and which queue of work.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Config {
-    /// `host:port`, or a URL where TLS is wanted (`https://host:port`).
-    pub address: String,
+    pub server: TemporalServer,
     pub namespace: String,
     /// The queue of workflows and of their own steps. Each event of a history may carry it: keep it short.
     pub task_queue: String,
@@ -41,6 +42,8 @@ pub struct Config {
 pub(crate) enum ConnectError {
     #[error("the address is no host:port: {0}")]
     Address(#[from] url::ParseError),
+    #[error("{0} can't be read: {1}")]
+    File(PathBuf, io::Error),
     #[error("{0}")]
     Refused(#[from] temporalio_client::errors::ClientConnectError),
     #[error("no answer within {CONNECT_TIMEOUT:?}")]
@@ -58,14 +61,17 @@ pub(crate) enum ConnectError {
 
 impl Config {
     pub(crate) async fn connect(&self) -> Result<Client, ConnectError> {
-        let target = if self.address.contains("://") {
-            self.address.clone()
-        } else {
-            format!("http://{}", self.address)
+        let TemporalServer { address, tls, api_key } = &self.server;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let tls = match tls {
+            Some(tls) => Some(tls_options(tls).await?),
+            None => None,
         };
-        let connection = ConnectionOptions::new(url::Url::parse(&target)?)
+        let connection = ConnectionOptions::new(url::Url::parse(&format!("{scheme}://{address}"))?)
             .identity(IDENTITY)
             .connect_timeout(CONNECT_TIMEOUT)
+            .maybe_tls_options(tls)
+            .maybe_api_key(api_key.as_ref().map(|key| key.expose_secret().to_owned()))
             // Payloads are ids: there is nothing to compress.
             .grpc_compression(GrpcCompression::None)
             .build();
@@ -82,6 +88,24 @@ impl Config {
         had.map_err(|_| ConnectError::Silent)??;
         Ok(client)
     }
+}
+
+/// Files are read for each new connection: a certificate that was renewed counts from then on.
+async fn tls_options(tls: &ClientTls) -> Result<TlsOptions, ConnectError> {
+    let mut options = TlsOptions::default();
+    if let Some(file) = &tls.authorities {
+        options.server_root_ca_cert = Some(read(file).await?);
+    }
+    if let Some(shown) = &tls.shown {
+        let (certificate, key) = (read(&shown.certificate).await?, read(&shown.key).await?);
+        options.client_tls_options =
+            Some(ClientTlsOptions::builder().client_cert(certificate).client_private_key(key).build());
+    }
+    Ok(options)
+}
+
+async fn read(file: &PathBuf) -> Result<Vec<u8>, ConnectError> {
+    tokio::fs::read(file).await.map_err(|error| ConnectError::File(file.clone(), error))
 }
 
 /// Asks after the client's namespace.

@@ -111,7 +111,7 @@ async fn work<H: Host>(host: Hosting<H::Worker>) -> Result<(), Error> {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, address = host.config.address, "the workflow server can't be reached");
+                tracing::error!(%error, address = host.config.server.address, "the workflow server can't be reached");
             }
         }
         if started.elapsed() > BACKOFF_MAX {

@@ -13,7 +13,7 @@ use contracts::{
     AgentId, RunId, TenantId,
     engine::{EngineError, Start, WorkflowEngine},
 };
-use platform::durable::StepError;
+use platform::{config::TemporalServer, durable::StepError};
 use temporal::{Config, Fate, Part, ReplayError, TemporalEngine};
 use testing::contract::{
     Choose, Clash, Deaf, Final, Flaky, Harness, Hold, Keyed, Mark, Model, Once, Pay, Scenario, Slow, Tool,
@@ -58,7 +58,7 @@ fn config(task_queue: &str) -> Config {
 fn config_at(address: String, task_queue: &str) -> Config {
     let apart_queue = format!("{task_queue}-t");
     Config {
-        address,
+        server: TemporalServer::new(address),
         namespace: "default".to_owned(),
         task_queue: task_queue.to_owned(),
         apart_queue,
@@ -78,7 +78,7 @@ impl Process {
     fn start(config: &Config, world: &str, code: u8) -> Self {
         let child = Command::new(std::env::current_exe().expect("this executable"))
             .args(["--exact", "worker_process", "--ignored", "--nocapture", "--test-threads=1"])
-            .env("CONTRACT_SERVER", &config.address)
+            .env("CONTRACT_SERVER", &config.server.address)
             .env("CONTRACT_QUEUE", &config.task_queue)
             .env("CONTRACT_WORLD", world)
             .env("CONTRACT_CODE", code.to_string())
@@ -412,7 +412,7 @@ async fn runs_go_on_after_the_server_was_away() {
         (harness.world.state(run, 2).await.as_deref() == Some("completed")).then_some(())
     })
     .await;
-    assert_eq!(server.up(), harness.config.address);
+    assert_eq!(server.up(), harness.config.server.address);
 
     assert_eq!(harness.outcome(run).await, Ok(()));
     assert_eq!(harness.world.effects(run, "gate begun").await.len(), 1, "its result was in the ledger");
@@ -453,7 +453,7 @@ async fn what_is_done_at_most_once_is_not_given_up_while_its_worker_lives() {
 
 #[tokio::test]
 async fn a_server_that_is_away_is_an_error_and_no_hang() {
-    let nobody = Config { address: "127.0.0.1:1".to_owned(), ..config("none") };
+    let nobody = Config { server: TemporalServer::new("127.0.0.1:1"), ..config("none") };
     let engine = TemporalEngine::new(nobody, NAME);
     for answer in [
         engine.ready().await,

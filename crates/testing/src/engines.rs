@@ -88,6 +88,11 @@ impl Printed {
         &self.0
     }
 
+    /// Each setting that it has printed, with its value.
+    pub fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.lines().filter_map(|line| line.split_once('='))
+    }
+
     /// # Panics
     /// When the script has not printed this setting.
     #[must_use]

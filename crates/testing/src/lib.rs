@@ -25,7 +25,7 @@ pub mod trace_receiver;
 
 pub use database::TestDatabase;
 pub use effects::EffectLedger;
-pub use engines::{OwnEngine, engines};
+pub use engines::{OwnEngine, Printed, engines};
 pub use identity_provider::IdentityProvider;
 pub use mail_server::MailServer;
 pub use model_server::{Answer, ParsedRequest, Script, ScriptedModel};

@@ -14,6 +14,8 @@ use rdkafka::{
 };
 use serde_json::Value;
 
+use crate::engines::Printed;
+
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
 /// Longest time for reading what is there.
@@ -24,6 +26,8 @@ const READ_WAIT: Duration = Duration::from_secs(30);
 pub struct Topics {
     servers: String,
     prefix: String,
+    /// What else is needed to be let in, as the library names it.
+    further: Vec<(&'static str, String)>,
 }
 
 /// What somebody finds in a topic.
@@ -47,12 +51,31 @@ impl Found {
 
 impl Topics {
     pub fn new(servers: impl Into<String>, prefix: impl Into<String>) -> Self {
-        Self { servers: servers.into(), prefix: prefix.into() }
+        Self { servers: servers.into(), prefix: prefix.into(), further: Vec::new() }
+    }
+
+    /// One that speaks TLS and asks for a certificate and a password, as `scripts/engines` printed of it.
+    #[must_use]
+    pub fn secure(printed: &Printed, prefix: impl Into<String>) -> Self {
+        let setting = |name| printed.setting(name).to_owned();
+        let further = vec![
+            ("security.protocol", setting("SA01_KAFKA_SECURITY_PROTOCOL")),
+            ("ssl.ca.location", setting("SA01_KAFKA_TLS_CA")),
+            ("ssl.certificate.location", setting("SA01_KAFKA_TLS_CERT")),
+            ("ssl.key.location", setting("SA01_KAFKA_TLS_KEY")),
+            ("sasl.mechanism", "SCRAM-SHA-512".to_owned()),
+            ("sasl.username", setting("SA01_KAFKA_SASL_USERNAME")),
+            ("sasl.password", setting("SA01_KAFKA_SASL_PASSWORD")),
+        ];
+        Self { further, ..Self::new(setting("SA01_KAFKA_BOOTSTRAP_SERVERS"), prefix) }
     }
 
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.servers).set_log_level(RDKafkaLogLevel::Emerg);
+        for (name, value) in &self.further {
+            config.set(*name, value);
+        }
         config
     }
 

@@ -1,11 +1,15 @@
 //! Events for the world outside: where they go, and from whom they are taken.
 
 use contracts::UserId;
+use secrecy::SecretString;
 
-use super::read::{EMBEDDED, Reader};
+use super::{
+    read::{EMBEDDED, Reader},
+    tls::{ClientTls, ClientTlsNames},
+};
 
 /// Where events go.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum EventsChoice {
     /// Nowhere: nobody outside is told.
     Embedded,
@@ -13,7 +17,7 @@ pub enum EventsChoice {
 }
 
 /// A Kafka cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Kafka {
     /// `host:port`, comma-separated.
     pub servers: String,
@@ -21,11 +25,32 @@ pub struct Kafka {
     pub prefix: String,
     /// Service accounts that events from outside may act as. Without any none is taken.
     pub inbound_accounts: Vec<UserId>,
+    pub tls: Option<ClientTls>,
+    pub sasl: Option<Sasl>,
+}
+
+/// How this program says to brokers who it is.
+#[derive(Debug, Clone)]
+pub struct Sasl {
+    /// By its standard name.
+    pub mechanism: &'static str,
+    pub username: String,
+    pub password: SecretString,
 }
 
 const SERVERS: &str = "SA01_KAFKA_BOOTSTRAP_SERVERS";
 const PREFIX: &str = "SA01_KAFKA_TOPIC_PREFIX";
 const ACCOUNTS: &str = "SA01_KAFKA_INBOUND_ACCOUNTS";
+const PROTOCOL: &str = "SA01_KAFKA_SECURITY_PROTOCOL";
+const TLS: ClientTlsNames = ClientTlsNames {
+    authorities: "SA01_KAFKA_TLS_CA",
+    certificate: "SA01_KAFKA_TLS_CERT",
+    key: "SA01_KAFKA_TLS_KEY",
+};
+const MECHANISM: &str = "SA01_KAFKA_SASL_MECHANISM";
+const MECHANISMS: [&str; 3] = ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"];
+const USERNAME: &str = "SA01_KAFKA_SASL_USERNAME";
+const PASSWORD: &str = "SA01_KAFKA_SASL_PASSWORD";
 /// Kafka takes names of 249 characters; ours are added to it.
 const PREFIX_CHARS_MAX: usize = 200;
 
@@ -49,6 +74,7 @@ impl Reader<'_> {
                 Vec::new()
             }
         };
+        let security = self.kafka_security();
         let servers = servers?;
         if servers == EMBEDDED {
             if !inbound_accounts.is_empty() {
@@ -68,6 +94,53 @@ impl Reader<'_> {
             self.fault(SERVERS, format!("expected `{EMBEDDED}`, or host:port, comma-separated"));
             return None;
         }
-        Some(EventsChoice::Kafka(Kafka { servers, prefix, inbound_accounts }))
+        let (tls, sasl) = security?;
+        Some(EventsChoice::Kafka(Kafka { servers, prefix, inbound_accounts, tls, sasl }))
+    }
+
+    /// TLS and who this is, by the names that Kafka gives its listeners' protocols. `None` after a fault.
+    fn kafka_security(&mut self) -> Option<(Option<ClientTls>, Option<Sasl>)> {
+        let protocol = self.text(PROTOCOL)?.to_ascii_lowercase();
+        let (by_tls, by_sasl) = match protocol.as_str() {
+            "plaintext" => (false, false),
+            "ssl" => (true, false),
+            "sasl_plaintext" => (false, true),
+            "sasl_ssl" => (true, true),
+            _ => {
+                self.fault(PROTOCOL, "expected `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`");
+                return None;
+            }
+        };
+        let tls = self.client_tls(
+            &TLS,
+            by_tls,
+            &format!("counts for nothing: {PROTOCOL} is {protocol}, which is without TLS"),
+        );
+        let sasl = self.sasl(by_sasl, &protocol);
+        (sasl.is_some() == by_sasl).then_some((tls, sasl))
+    }
+
+    fn sasl(&mut self, spoken: bool, protocol: &str) -> Option<Sasl> {
+        let mechanism = self.text(MECHANISM)?.to_ascii_uppercase();
+        let mechanism = MECHANISMS.into_iter().find(|known| *known == mechanism);
+        if mechanism.is_none() {
+            self.fault(MECHANISM, format!("expected one of {}", MECHANISMS.join(", ")));
+        }
+        let (username, password) = (self.text(USERNAME), self.text(PASSWORD));
+        for (name, given) in [(USERNAME, username.is_some()), (PASSWORD, password.is_some())] {
+            if given && !spoken {
+                self.fault(
+                    name,
+                    format!("counts for nothing: {PROTOCOL} is {protocol}, which asks for no name"),
+                );
+            } else if spoken && !given {
+                self.fault(name, format!("is required with {PROTOCOL} {protocol}"));
+            }
+        }
+        spoken.then_some(Sasl {
+            mechanism: mechanism?,
+            username: username?,
+            password: SecretString::from(password?),
+        })
     }
 }

@@ -1,24 +1,15 @@
 //! The settings of the gateway: how it listens, whom it believes, and what it takes from a client.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{str::FromStr, time::Duration};
 
 use url::Url;
 
-use super::read::Reader;
+use super::{read::Reader, tls::TlsFiles};
 use crate::http::{ProxyHeader, TrustedProxies};
 
 /// A connection costs a file and some memory: beyond this it is a mistake.
 const CONNECTIONS_MOST: usize = 1_000_000;
 const SECONDS_MOST: u64 = 24 * 60 * 60;
-
-/// Where the certificate and its key lie.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// PEM: the server's certificate, then those that lead to its root.
-    pub certificate: PathBuf,
-    /// PEM: the certificate's private key.
-    pub key: PathBuf,
-}
 
 /// Bounds of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,20 +49,7 @@ pub struct Gateway {
 
 impl Reader<'_> {
     pub(super) fn gateway(&mut self) -> Option<Gateway> {
-        let certificate = self.text("SA01_TLS_CERT").map(PathBuf::from);
-        let key = self.text("SA01_TLS_KEY").map(PathBuf::from);
-        let tls = match (certificate, key) {
-            (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
-            (None, None) => None,
-            (Some(_), None) => {
-                self.fault("SA01_TLS_KEY", "is required with SA01_TLS_CERT");
-                None
-            }
-            (None, Some(_)) => {
-                self.fault("SA01_TLS_CERT", "is required with SA01_TLS_KEY");
-                None
-            }
-        };
+        let tls = self.tls_files("SA01_TLS_CERT", "SA01_TLS_KEY");
         let proxies = self.text("SA01_TRUSTED_PROXIES").unwrap_or_default();
         let trusted_proxies = match TrustedProxies::from_str(&proxies) {
             Ok(proxies) => Some(proxies),

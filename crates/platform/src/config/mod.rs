@@ -12,6 +12,7 @@ mod registry;
 mod sign_in;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod vault;
 
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf};
@@ -19,12 +20,13 @@ use std::{collections::HashMap, net::SocketAddr, path::PathBuf};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-pub use events::{EventsChoice, Kafka};
-pub use gateway::{ConnectionLimits, Gateway, RateLimits, TlsFiles};
+pub use events::{EventsChoice, Kafka, Sasl};
+pub use gateway::{ConnectionLimits, Gateway, RateLimits};
 pub use oidc::{Algorithm, Oidc};
 pub use read::{Fault, Faults};
 pub use registry::{Kind, SETTINGS, Setting};
 pub use sign_in::{Mail, SignIn};
+pub use tls::{ClientTls, TlsFiles};
 pub use vault::{TransitKey, Vault, VaultAuth};
 
 use crate::{database::Location, egress::AllowList, redis, secrets::Keys};
@@ -104,11 +106,28 @@ pub enum ModelChoice {
     Server(Url),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum WorkflowChoice {
     Embedded,
-    /// `host:port` of a Temporal server.
-    Temporal(String),
+    Temporal(TemporalServer),
+}
+
+/// Where a Temporal server is, and how it is spoken to.
+#[derive(Debug, Clone)]
+pub struct TemporalServer {
+    /// `host:port`.
+    pub address: String,
+    pub tls: Option<ClientTls>,
+    /// What it lets this program in by, where it asks for a key.
+    pub api_key: Option<SecretString>,
+}
+
+impl TemporalServer {
+    /// One that asks for nothing and is spoken to without TLS.
+    #[must_use]
+    pub fn new(address: impl Into<String>) -> Self {
+        Self { address: address.into(), tls: None, api_key: None }
+    }
 }
 
 /// What processes share beside the database.

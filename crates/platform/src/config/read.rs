@@ -6,14 +6,21 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{
-    Config, Model, ModelChoice, PolicyChoice, RedisChoice, SETTINGS, Setting, Source, WorkflowChoice,
-    Workflows, vault::TRANSIT_KEY,
+    Config, Model, ModelChoice, PolicyChoice, RedisChoice, SETTINGS, Setting, Source, TemporalServer,
+    WorkflowChoice, Workflows, tls::ClientTlsNames, vault::TRANSIT_KEY,
 };
 use crate::{database::Location, egress::AllowList, redis, secrets::Keys};
 
 pub(super) const EMBEDDED: &str = "embedded:";
 const DB_READERS: &str = "SA01_DB_READERS";
 const FERNET_KEY: &str = "SA01_CRYPTO_FERNET_KEY";
+const TEMPORAL_HOST: &str = "SA01_TEMPORAL_HOST";
+const TEMPORAL_API_KEY: &str = "SA01_TEMPORAL_API_KEY";
+const TEMPORAL_TLS: ClientTlsNames = ClientTlsNames {
+    authorities: "SA01_TEMPORAL_TLS_CA",
+    certificate: "SA01_TEMPORAL_TLS_CERT",
+    key: "SA01_TEMPORAL_TLS_KEY",
+};
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Context of a model on a server whose own is not given.
 const CONTEXT_SERVER: u32 = 32_768;
@@ -201,24 +208,13 @@ impl Reader<'_> {
     }
 
     fn workflows(&mut self) -> Option<Workflows> {
-        let host = self.text("SA01_TEMPORAL_HOST");
+        let choice = self.workflow_choice();
         let namespace = self.text("SA01_TEMPORAL_NAMESPACE");
         let queue = self.text("SA01_TEMPORAL_CONVERSATION_QUEUE");
         let tools_queue = self.text("SA01_TEMPORAL_TOOLS_QUEUE");
         let deployment = self.text("SA01_TEMPORAL_DEPLOYMENT");
         let concurrency = self.parsed::<usize>("SA01_TURNS_AT_ONCE", "expected a whole number");
-        let host = host?;
-        let choice = if host == EMBEDDED {
-            WorkflowChoice::Embedded
-        } else if host
-            .rsplit_once(':')
-            .is_some_and(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok())
-        {
-            WorkflowChoice::Temporal(host)
-        } else {
-            self.fault("SA01_TEMPORAL_HOST", format!("expected `{EMBEDDED}` or host:port"));
-            return None;
-        };
+        let choice = choice?;
         let concurrency = concurrency?;
         if concurrency == 0 {
             self.fault("SA01_TURNS_AT_ONCE", "expected at least 1");
@@ -237,6 +233,34 @@ impl Reader<'_> {
             return None;
         }
         Some(Workflows { choice, namespace: namespace?, queue, tools_queue, deployment, concurrency })
+    }
+
+    fn workflow_choice(&mut self) -> Option<WorkflowChoice> {
+        let host = self.text(TEMPORAL_HOST)?;
+        let (by_tls, address) = match host.strip_prefix("https://") {
+            Some(address) => (true, address),
+            None => (false, host.as_str()),
+        };
+        let otherwise = format!("counts for nothing: {TEMPORAL_HOST} does not begin with `https://`");
+        let tls = self.client_tls(&TEMPORAL_TLS, by_tls, &otherwise);
+        let api_key = self.text(TEMPORAL_API_KEY).map(SecretString::from);
+        if api_key.is_some() && !by_tls {
+            self.fault(
+                TEMPORAL_API_KEY,
+                "is sent by TLS alone: let SA01_TEMPORAL_HOST begin with `https://`",
+            );
+        }
+        if host == EMBEDDED {
+            return Some(WorkflowChoice::Embedded);
+        }
+        let named = |(name, port): (&str, &str)| {
+            !name.is_empty() && !name.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok()
+        };
+        if !address.rsplit_once(':').is_some_and(named) {
+            self.fault(TEMPORAL_HOST, format!("expected `{EMBEDDED}`, host:port or https://host:port"));
+            return None;
+        }
+        Some(WorkflowChoice::Temporal(TemporalServer { address: address.to_owned(), tls, api_key }))
     }
 
     fn model(&mut self, data_dir: &std::path::Path) -> Option<Model> {

@@ -90,7 +90,7 @@ pub const SETTINGS: &[Setting] = &[
     required(
         "SA01_TEMPORAL_HOST",
         Kind::Engine,
-        "Workflows: `embedded:`, or `host:port` of a Temporal server.",
+        "Workflows: `embedded:`, or `host:port` of a Temporal server; `https://host:port` for TLS.",
     ),
     required(
         "SA01_OPA_URL",
@@ -114,6 +114,38 @@ pub const SETTINGS: &[Setting] = &[
         Some(""),
         "Ids of service accounts, comma-separated, as which whoever may write to `conversation.inbound` acts. Without any it is not read.",
     ),
+    optional(
+        "SA01_KAFKA_SECURITY_PROTOCOL",
+        Kind::Text,
+        Some("plaintext"),
+        "How Kafka's brokers are spoken to: `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`.",
+    ),
+    optional(
+        "SA01_KAFKA_TLS_CA",
+        Kind::Path,
+        None,
+        "PEM file of the authorities by which Kafka's brokers are believed. Default: the system's.",
+    ),
+    optional(
+        "SA01_KAFKA_TLS_CERT",
+        Kind::Path,
+        None,
+        "PEM file of a certificate that is shown to Kafka's brokers, its own first.",
+    ),
+    optional("SA01_KAFKA_TLS_KEY", Kind::Path, None, "PEM file of that certificate's private key."),
+    optional(
+        "SA01_KAFKA_SASL_MECHANISM",
+        Kind::Text,
+        Some("SCRAM-SHA-512"),
+        "How the password is proven with `sasl_ssl` and `sasl_plaintext`: `SCRAM-SHA-512`, `SCRAM-SHA-256`, or `PLAIN`, which sends it.",
+    ),
+    optional(
+        "SA01_KAFKA_SASL_USERNAME",
+        Kind::Text,
+        None,
+        "The user that Kafka's brokers know this program by.",
+    ),
+    optional("SA01_KAFKA_SASL_PASSWORD", Kind::Key, None, "That user's password."),
     optional(
         "SA01_DB_READERS",
         Kind::Number,
@@ -279,6 +311,25 @@ pub const SETTINGS: &[Setting] = &[
         "Private addresses that tools may reach: CIDR or CIDR:PORT, comma-separated.",
     ),
     optional("SA01_TEMPORAL_NAMESPACE", Kind::Text, Some("default"), "The Temporal namespace."),
+    optional(
+        "SA01_TEMPORAL_TLS_CA",
+        Kind::Path,
+        None,
+        "PEM file of the authorities by which the Temporal server is believed. Default: the system's.",
+    ),
+    optional(
+        "SA01_TEMPORAL_TLS_CERT",
+        Kind::Path,
+        None,
+        "PEM file of a certificate that is shown to the Temporal server. It and its key are read at each new connection.",
+    ),
+    optional("SA01_TEMPORAL_TLS_KEY", Kind::Path, None, "PEM file of that certificate's private key."),
+    optional(
+        "SA01_TEMPORAL_API_KEY",
+        Kind::Key,
+        None,
+        "An API key by which the Temporal server lets this program in, as in Temporal Cloud. Wants TLS.",
+    ),
     optional(
         "SA01_TEMPORAL_CONVERSATION_QUEUE",
         Kind::Text,

@@ -5,8 +5,8 @@ use std::{collections::HashMap, os::unix::fs::PermissionsExt};
 use secrecy::SecretString;
 
 use super::{
-    Config, Environment, EventsChoice, Fault, Faults, Fixed, Kafka, PolicyChoice, RedisChoice, SETTINGS,
-    Source as _, Vault, VaultAuth, WithSecrets, dotenv,
+    Config, Environment, EventsChoice, Fault, Faults, Fixed, PolicyChoice, RedisChoice, SETTINGS,
+    Source as _, Vault, VaultAuth, WithSecrets, WorkflowChoice, dotenv,
 };
 
 const FERNET: &str = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=";
@@ -122,19 +122,17 @@ fn a_key_of_vaults_takes_the_fernet_keys_place() {
 #[test]
 fn events_go_to_brokers_that_are_named_and_come_for_accounts_that_are() {
     let events = |settings: &[(&str, &str)]| load(settings).map(|config| config.events);
-    assert_eq!(events(&[]).unwrap(), EventsChoice::Embedded);
+    assert!(matches!(events(&[]).unwrap(), EventsChoice::Embedded));
     let (account, other) = (contracts::UserId::new(), contracts::UserId::new());
     let named = events(&[
         ("SA01_KAFKA_BOOTSTRAP_SERVERS", "one:9092, two:9092"),
         ("SA01_KAFKA_TOPIC_PREFIX", "prod."),
         ("SA01_KAFKA_INBOUND_ACCOUNTS", &format!("{account}, {other}")),
     ]);
-    let kafka = Kafka {
-        servers: "one:9092, two:9092".into(),
-        prefix: "prod.".into(),
-        inbound_accounts: vec![account, other],
-    };
-    assert_eq!(named.unwrap(), EventsChoice::Kafka(kafka));
+    let EventsChoice::Kafka(kafka) = named.unwrap() else { panic!("no Kafka") };
+    assert_eq!((kafka.servers.as_str(), kafka.prefix.as_str()), ("one:9092, two:9092", "prod."));
+    assert_eq!(kafka.inbound_accounts, [account, other]);
+    assert!(kafka.tls.is_none() && kafka.sasl.is_none());
     for wrong in ["", "kafka://one:9092", "one", "one:9092,", "one:port", "user@one:9092", ":9092"] {
         assert_eq!(faults(&[("SA01_KAFKA_BOOTSTRAP_SERVERS", wrong)]).len(), 1, "{wrong}");
     }
@@ -146,6 +144,55 @@ fn events_go_to_brokers_that_are_named_and_come_for_accounts_that_are() {
         1,
         "nobody brings events"
     );
+}
+
+#[test]
+fn brokers_are_spoken_to_as_their_listeners_ask_and_what_would_count_for_nothing_is_a_fault() {
+    let server = ("SA01_KAFKA_BOOTSTRAP_SERVERS", "one:9093");
+    let protocol = |value| ("SA01_KAFKA_SECURITY_PROTOCOL", value);
+    let who = [("SA01_KAFKA_SASL_USERNAME", "soma"), ("SA01_KAFKA_SASL_PASSWORD", "hunter2")];
+    let tls = [("SA01_KAFKA_TLS_CERT", "c.pem"), ("SA01_KAFKA_TLS_KEY", "k.pem")];
+    let events = load(&[&[server, protocol("SASL_SSL")][..], &who, &tls].concat()).unwrap().events;
+    let EventsChoice::Kafka(kafka) = &events else { panic!("no Kafka") };
+    let (sasl, shown) = (kafka.sasl.as_ref().unwrap(), kafka.tls.clone().unwrap().shown.unwrap());
+    assert_eq!((sasl.mechanism, sasl.username.as_str()), ("SCRAM-SHA-512", "soma"));
+    assert_eq!((shown.certificate, shown.key), ("c.pem".into(), "k.pem".into()));
+    assert!(!format!("{events:?}").contains("hunter2"), "{events:?}");
+
+    type Given<'a> = &'a [(&'a str, &'a str)];
+    let wrong: [(Given<'_>, &[&str]); 6] = [
+        (&[protocol("tls")], &["SA01_KAFKA_SECURITY_PROTOCOL"]),
+        (&[protocol("sasl_ssl")], &["SA01_KAFKA_SASL_USERNAME", "SA01_KAFKA_SASL_PASSWORD"]),
+        (&[protocol("ssl"), who[0], who[1]], &["SA01_KAFKA_SASL_USERNAME", "SA01_KAFKA_SASL_PASSWORD"]),
+        (&[protocol("ssl"), tls[0]], &["SA01_KAFKA_TLS_KEY"]),
+        (&[("SA01_KAFKA_TLS_CA", "ca.pem")], &["SA01_KAFKA_TLS_CA"]),
+        (&[("SA01_KAFKA_SASL_MECHANISM", "GSSAPI")], &["SA01_KAFKA_SASL_MECHANISM"]),
+    ];
+    for (settings, names) in wrong {
+        let faults = faults(&[&[server], settings].concat());
+        let named: Vec<_> = faults.iter().map(|fault| fault.split(':').next().unwrap()).collect();
+        assert_eq!(named, names, "{settings:?}");
+    }
+}
+
+#[test]
+fn a_temporal_server_is_spoken_to_by_tls_where_its_address_says_so() {
+    let choice = |settings: &[(&str, &str)]| load(settings).map(|config| config.workflows.choice);
+    let key = ("SA01_TEMPORAL_API_KEY", "hunter2");
+    let authority = ("SA01_TEMPORAL_TLS_CA", "ca.pem");
+    let secure = choice(&[("SA01_TEMPORAL_HOST", "https://one:7233"), key, authority]).unwrap();
+    let WorkflowChoice::Temporal(server) = &secure else { panic!("no Temporal") };
+    assert_eq!(server.address, "one:7233");
+    assert_eq!(server.tls.clone().unwrap().authorities, Some("ca.pem".into()));
+    assert!(server.api_key.is_some() && !format!("{secure:?}").contains("hunter2"), "{secure:?}");
+
+    let plain = ("SA01_TEMPORAL_HOST", "one:7233");
+    assert!(matches!(choice(&[plain]).unwrap(), WorkflowChoice::Temporal(server) if server.tls.is_none()));
+    assert!(faults(&[plain, key])[0].starts_with("SA01_TEMPORAL_API_KEY: is sent by TLS alone"));
+    assert!(faults(&[plain, authority])[0].starts_with("SA01_TEMPORAL_TLS_CA: counts for nothing"));
+    for wrong in ["http://one:7233", "https://one", "https://one:7233/path", "https://"] {
+        assert_eq!(faults(&[("SA01_TEMPORAL_HOST", wrong)]).len(), 1, "{wrong}");
+    }
 }
 
 #[test]

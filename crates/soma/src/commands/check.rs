@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::ExitCode};
 
 use domains::DOMAINS;
-use platform::config::{Config, ModelChoice, SETTINGS, WorkflowChoice};
+use platform::config::{Config, EventsChoice, ModelChoice, SETTINGS, WorkflowChoice};
 
 use super::{Failure, config};
 use crate::gateway;
@@ -74,7 +74,7 @@ fn audit(config: &Result<Config, Failure>) -> Vec<Line> {
 
 async fn deploy(config: Option<&Config>) -> Vec<Line> {
     let engines = config.and_then(|config| {
-        let embedded = config.workflows.choice == WorkflowChoice::Embedded;
+        let embedded = matches!(config.workflows.choice, WorkflowChoice::Embedded);
         embedded.then(|| "workflows are embedded: one process serves all, and an update stops it".to_owned())
     });
     let model = config.and_then(|config| match config.model.choice {
@@ -102,6 +102,7 @@ async fn deploy(config: Option<&Config>) -> Vec<Line> {
             format!("SA01_PUBLIC_URL is {url}: browsers send this server's cookies over HTTPS alone")
         })
     });
+    let kafka = config.and_then(kafka_problem);
     // Tried, not guessed: what is missing is named, as in a pod without user namespaces.
     let code = sandbox::Sandbox::probe().await.err().map(|missing| missing.to_string());
     let env = Path::new(".env").exists().then(|| {
@@ -113,6 +114,7 @@ async fn deploy(config: Option<&Config>) -> Vec<Line> {
         line("deploy: a model that can call tools", model),
         line("deploy: TLS with files that can be used, or loopback behind a proxy", tls),
         line("deploy: links and cookies over HTTPS", links),
+        line("deploy: no password in the clear on its way to Kafka", kafka),
         line("deploy: code that a model wrote can be run, where this is or will be a worker for tools", code),
         line("deploy: secrets from Vault or the environment, not from a file", env),
         line(
@@ -120,6 +122,15 @@ async fn deploy(config: Option<&Config>) -> Vec<Line> {
             cfg!(feature = "faults").then(|| "built with `faults`".to_owned()),
         ),
     ]
+}
+
+fn kafka_problem(config: &Config) -> Option<String> {
+    let EventsChoice::Kafka(kafka) = &config.events else { return None };
+    let sent = kafka.tls.is_none() && kafka.sasl.as_ref().is_some_and(|sasl| sasl.mechanism == "PLAIN");
+    sent.then(|| {
+        "SA01_KAFKA_SASL_MECHANISM PLAIN sends it as it is: set SA01_KAFKA_SECURITY_PROTOCOL to sasl_ssl, or use SCRAM"
+            .to_owned()
+    })
 }
 
 fn readable_env() -> Option<String> {

@@ -47,6 +47,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let standing = session.as_ref().map(|_| Standing::default());
     let calls_tools = lease.is_some();
     let app = build::app(config, calls_tools, Some(metrics), standing.clone()).await?;
+    if lease.is_none() {
+        build::shares_workspaces(&app).await?;
+    }
     let stop = app.stopping.clone();
     let secrets = watch(session, standing, &stop);
     let lease = lease.map(|lease| tokio::spawn(lease.hold(app.config.database.clone(), stop.clone())));

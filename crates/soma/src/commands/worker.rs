@@ -84,6 +84,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let metrics = arguments.listen.map(|_| Metrics::start().map_err(Failure::failed)).transpose()?;
     let standing = session.as_ref().map(|_| Standing::default());
     let app = build::app(config, kind.calls_tools(), metrics, standing.clone()).await?;
+    if kind.calls_tools() {
+        build::shares_workspaces(&app).await?;
+    }
     Turns::attach(&app);
     // What the app does by itself ends with it, too.
     let stop = app.stopping.clone();
@@ -99,7 +102,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Kind::Tools => format!("queue {tools_queue}"),
         Kind::Events => "events".to_owned(),
     };
-    tracing::info!(address = temporal.address, queue, tools_queue, concurrency, ?kind, "working");
+    tracing::info!(address = temporal.server.address, queue, tools_queue, concurrency, ?kind, "working");
     println!("working on {what}");
     let worked = if let Some(part) = kind.part() {
         let (app, ledger) = (Arc::clone(&app), app.ledger.clone());

@@ -4,7 +4,7 @@
 
 use contracts::RunId;
 use serde_json::{Value, json};
-use testing::{Topics, engines, topics::Found};
+use testing::{OwnEngine, Topics, engines, topics::Found};
 
 use crate::harness::{Server, text, until};
 
@@ -161,6 +161,43 @@ async fn what_was_committed_before_a_kill_is_told_after_it() {
         runs.iter().all(done).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn brokers_that_ask_who_one_is_let_in_who_can_tell_and_others_hear_why_not() {
+    let engine = OwnEngine::new("kafka", "secure");
+    let printed = engine.up_with(&["--secure"]);
+    let prefix = format!("test-{}.", RunId::new());
+    let settings = |left_out: &str| -> Vec<(&str, &str)> {
+        let all = printed.settings().filter(|(name, _)| *name != left_out);
+        all.chain([("SA01_KAFKA_TOPIC_PREFIX", prefix.as_str())]).collect()
+    };
+    let server = Server::start_with(&settings("")).await;
+    let telling = Telling { server, topics: Topics::secure(&printed, prefix.as_str()) };
+    let api = telling.server.api();
+    let conversation = api.conversation().await;
+    assert_eq!(api.turn(&conversation, "[[say behind doors]]").await.answer(), "behind doors");
+    telling.told("conversation.outbound", 2).await;
+    assert_eq!(api.get("/health/ready").await.body["engines"]["kafka"], "ok");
+
+    let wrong = ("SA01_KAFKA_SASL_PASSWORD", "hunter2");
+    let by_password = [settings(wrong.0), vec![wrong]].concat();
+    for (settings, why) in [
+        (by_password, "SASL authentication error"),
+        (settings("SA01_KAFKA_TLS_CA"), "certificate verify failed"),
+    ] {
+        let server = Server::start_with(&settings).await;
+        let api = server.api();
+        let conversation = api.conversation().await;
+        assert_eq!(api.turn(&conversation, "[[say outside]]").await.answer(), "outside");
+        until("it is told that the door is shut", async || {
+            let ready = api.get("/health/ready").await.expect(200);
+            let said = ready["engines"]["kafka"].as_str().unwrap();
+            (said.starts_with("does not let this program in; ") && server.log().contains(why)).then_some(())
+        })
+        .await;
+        assert!(!server.log().contains("hunter2"), "{}", server.log());
+    }
 }
 
 #[tokio::test]

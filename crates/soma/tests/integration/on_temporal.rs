@@ -10,9 +10,10 @@ use std::{
 };
 
 use contracts::RunId;
+use platform::config::TemporalServer;
 use serde_json::json;
 use temporal::{Fate, TemporalEngine};
-use testing::{EffectLedger, engines};
+use testing::{EffectLedger, OwnEngine, engines};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout},
@@ -103,7 +104,7 @@ fn tools_queue_of(server: &Server) -> &str {
 /// What the Temporal server itself knows of this install's runs.
 pub fn engine(server: &Server) -> TemporalEngine {
     let config = temporal::Config {
-        address: SERVER.clone(),
+        server: TemporalServer::new(SERVER.as_str()),
         namespace: "default".into(),
         task_queue: queue_of(server).to_owned(),
         apart_queue: tools_queue_of(server).to_owned(),
@@ -262,6 +263,58 @@ async fn a_worker_tells_whoever_watches_over_it_how_it_is_on_temporal() {
     // It takes no requests.
     assert_eq!(watched.get("/api/v2/agents").await.status, 404);
     worker.kill().await;
+}
+
+#[tokio::test]
+async fn a_temporal_server_that_asks_for_a_certificate_lets_in_who_shows_one() {
+    let own = OwnEngine::new("temporal", "secure");
+    let printed = own.up_with(&["--secure"]);
+    let settings: Vec<(&str, &str)> = printed.settings().collect();
+    let server = gateway(&settings).await;
+    let _worker = Worker::start(&server).await;
+    let api = server.api();
+    let conversation = api.conversation().await;
+    assert_eq!(api.turn(&conversation, "[[tool timestamp {}]] [[say let in]]").await.answer(), "let in");
+
+    let shown = |name: &str| matches!(name, "SA01_TEMPORAL_TLS_CERT" | "SA01_TEMPORAL_TLS_KEY");
+    let settings: Vec<(&str, &str)> = settings.into_iter().filter(|(name, _)| !shown(name)).collect();
+    let stranger = gateway(&settings).await;
+    let ready = stranger.api().get("/health/ready").await;
+    assert_eq!(ready.status, 503);
+    assert_ne!(ready.body["engines"]["workflows"], "ok", "{}", ready.body);
+    // A worker tries again until it is let in, and says why it is not.
+    let log = stranger.folder().join("refused.log");
+    let mut refused = command(stranger.folder(), &stranger.settings, &["worker", "all"]);
+    refused.stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
+    let _refused = tokio::process::Command::from(refused).kill_on_drop(true).spawn().unwrap();
+    until("it says why", async || {
+        std::fs::read_to_string(&log).unwrap().contains("ertificate").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_for_tools_that_has_other_files_than_the_gateway_is_refused_on_temporal() {
+    let server = gateway(&[]).await;
+    let apart = tempfile::tempdir().unwrap();
+    let mut settings = server.settings.clone();
+    settings.insert("SA01_DATA_DIR".to_owned(), apart.path().display().to_string());
+    let worker = |kind: &str| run_in(server.folder(), &settings, &["worker", kind]);
+    let refused = worker("tools");
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(78), "{said}");
+    // What it says to do helps.
+    let (_, told) = said.split_once("echo ").expect("what to do");
+    let (mark, file) = told.trim().split_once(" > ").expect("a mark and its file");
+    std::fs::write(file, mark).unwrap();
+    let mut child =
+        command(server.folder(), &settings, &["worker", "tools"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line)
+        .unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(line.trim(), format!("working on queue {}", tools_queue_of(&server)));
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- fail (printf "settings.%s: an engine within the process is not for several of them" .) -}}
 {{- end -}}
 {{- end -}}
-{{- range tuple "SECRET_KEY" "SA01_CRYPTO_FERNET_KEY" "SA01_DB_DSN" "SA01_REDIS_URL" "SA01_MODEL_API_KEY" "SA01_SMTP_URL" "SA01_OIDC_CLIENT_SECRET" -}}
+{{- range tuple "SECRET_KEY" "SA01_CRYPTO_FERNET_KEY" "SA01_DB_DSN" "SA01_REDIS_URL" "SA01_MODEL_API_KEY" "SA01_KAFKA_SASL_PASSWORD" "SA01_TEMPORAL_API_KEY" "SA01_SMTP_URL" "SA01_OIDC_CLIENT_SECRET" "SA01_KEYCLOAK_CLIENT_SECRET" "SA01_API_KEY" -}}
 {{- if hasKey $.Values.settings . -}}
 {{- fail (printf "settings.%s: a secret does not belong in a ConfigMap; it comes from secrets.existingSecret or secrets.vault" .) -}}
 {{- end -}}
@@ -57,7 +57,7 @@ envFrom:
       name: {{ include "soma.name" .root }}
 env:
 {{- if .root.Values.secrets.existingSecret }}
-{{- $names := list "SECRET_KEY" "SA01_CRYPTO_FERNET_KEY" "SA01_DB_DSN" "SA01_REDIS_URL" }}
+{{- $names := concat (list "SECRET_KEY" "SA01_CRYPTO_FERNET_KEY" "SA01_DB_DSN" "SA01_REDIS_URL") .root.Values.secrets.engineKeys }}
 {{- if .model }}{{ $names = concat $names .root.Values.secrets.modelKeys }}{{ end }}
 {{- range $names }}
   - name: {{ . }}
@@ -94,12 +94,15 @@ runAsGroup: 10001
 fsGroup: 10001
 {{- end -}}
 
-{{/* Mounts of what a process writes: nothing but its data folder and /tmp. */}}
+{{/* Mounts of what a process writes, its data folder and /tmp, and of the certificates of its engines. */}}
 {{- define "soma.mounts" -}}
 - { name: data, mountPath: /var/lib/soma }
 - { name: tmp, mountPath: /tmp }
 {{- if .workspaces }}
 - { name: workspaces, mountPath: /var/lib/soma/workspaces }
+{{- end }}
+{{- if .root.Values.engineCertificates.existingSecret }}
+- { name: engine-certificates, mountPath: /etc/soma/engines, readOnly: true }
 {{- end }}
 {{- end -}}
 
@@ -110,6 +113,10 @@ fsGroup: 10001
 - name: workspaces
   persistentVolumeClaim:
     claimName: {{ .root.Values.workspaces.existingClaim | default (printf "%s-workspaces" (include "soma.name" .root)) }}
+{{- end }}
+{{- with .root.Values.engineCertificates.existingSecret }}
+- name: engine-certificates
+  secret: { secretName: {{ . }}, defaultMode: 0440 }
 {{- end }}
 {{- end -}}
 

@@ -1,0 +1,71 @@
+//! Certificates: those that this program shows, to clients and as a client, and those that it believes of engines.
+
+use std::path::PathBuf;
+
+use super::read::Reader;
+
+/// Where a certificate and its key lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// PEM: the certificate itself, then those that lead to its root.
+    pub certificate: PathBuf,
+    /// PEM: the certificate's private key.
+    pub key: PathBuf,
+}
+
+/// TLS to an engine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// PEM: the authorities that are believed; without it, the system's.
+    pub authorities: Option<PathBuf>,
+    /// What the engine lets this program in by, where it asks for a certificate.
+    pub shown: Option<TlsFiles>,
+}
+
+/// The names of an engine's settings of this kind.
+pub(super) struct ClientTlsNames {
+    pub authorities: &'static str,
+    pub certificate: &'static str,
+    pub key: &'static str,
+}
+
+impl Reader<'_> {
+    /// A certificate and its key: both, or neither.
+    pub(super) fn tls_files(&mut self, certificate_name: &str, key_name: &str) -> Option<TlsFiles> {
+        let certificate = self.text(certificate_name).map(PathBuf::from);
+        let key = self.text(key_name).map(PathBuf::from);
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
+            (None, None) => None,
+            (Some(_), None) => {
+                self.fault(key_name, format!("is required with {certificate_name}"));
+                None
+            }
+            (None, Some(_)) => {
+                self.fault(certificate_name, format!("is required with {key_name}"));
+                None
+            }
+        }
+    }
+
+    /// What is said of TLS to an engine. Where the engine is not spoken to by TLS nothing may be: `otherwise` says why.
+    pub(super) fn client_tls(
+        &mut self,
+        names: &ClientTlsNames,
+        spoken: bool,
+        otherwise: &str,
+    ) -> Option<ClientTls> {
+        let authorities = self.text(names.authorities).map(PathBuf::from);
+        let shown = self.tls_files(names.certificate, names.key);
+        if spoken {
+            return Some(ClientTls { authorities, shown });
+        }
+        if authorities.is_some() {
+            self.fault(names.authorities, otherwise);
+        }
+        if shown.is_some() {
+            self.fault(names.certificate, otherwise);
+        }
+        None
+    }
+}
