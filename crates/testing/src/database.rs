@@ -6,7 +6,7 @@
 
 use std::{
     future::Future,
-    hash::Hasher,
+    hash::{Hash, Hasher},
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread::JoinHandle,
@@ -48,6 +48,11 @@ enum Kept {
         server: Url,
         name: String,
     },
+    /// On the server, for whoever comes next.
+    Shared {
+        server: Url,
+        name: String,
+    },
     /// Somebody else's folder.
     Nothing,
 }
@@ -56,19 +61,13 @@ impl TestDatabase {
     /// With nothing in it.
     #[must_use]
     pub fn empty() -> Self {
-        Self::empty_on_server().unwrap_or_else(Self::in_folder)
+        server().map_or_else(Self::in_folder, |server| Self::copy_of(server, "template0"))
     }
 
     /// The same on a PostgreSQL server, which `scripts/engines` starts if tests have none.
     #[must_use]
     pub fn on_postgres() -> Self {
         Self::copy_of(server().unwrap_or_else(started), "template0")
-    }
-
-    /// An empty one, if tests have a server.
-    #[must_use]
-    pub fn empty_on_server() -> Option<Self> {
-        server().map(|server| Self::copy_of(server, "template0"))
     }
 
     /// With the program's schema.
@@ -80,17 +79,32 @@ impl TestDatabase {
             apart(move || async move { migrate::<M>(&dsn).await });
             return new;
         };
-        let template = template_name();
-        let (at, name) = (server.clone(), template.clone());
-        apart(move || async move { make_template::<M>(&at, &name).await });
+        let (template, _) = template(&server, &(), |dsn| async move {
+            migrate::<M>(&dsn).await;
+            String::new()
+        });
         Self::copy_of(server, &template)
+    }
+
+    /// One to copy, which the first process that wants it fills by `make`, for itself and all after it; and what that said
+    /// of it. Others have another `key`. `None` where tests have no server.
+    #[must_use]
+    pub fn shared_on_server(
+        key: &impl Hash,
+        make: impl FnOnce(&str) -> String + Send + 'static,
+    ) -> Option<(Self, String)> {
+        let server = server()?;
+        let (name, said) = template(&server, key, |dsn| async move { make(&dsn) });
+        Some((Self { dsn: at(&server, &name), kept: Kept::Shared { server, name } }, said))
     }
 
     /// A copy of this one. `file` is where it goes if it is a file.
     #[must_use]
     pub fn copied_to(&self, file: &Path) -> Self {
         match &self.kept {
-            Kept::OnServer { server, name } => Self::copy_of(server.clone(), name),
+            Kept::OnServer { server, name } | Kept::Shared { server, name } => {
+                Self::copy_of(server.clone(), name)
+            }
             Kept::Folder { .. } | Kept::Nothing => {
                 let from = self.dsn.strip_prefix(FILE).expect("a file of SQLite's");
                 std::fs::copy(from, file).expect("a file can be copied");
@@ -192,7 +206,23 @@ async fn execute(connection: &mut PgConnection, sql: &str) -> Result<(), sqlx::E
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(connection).await.map(drop)
 }
 
-async fn make_template<M: MigratorTrait>(server: &Url, name: &str) {
+/// Makes a template by `fill`, unless there is one: answers its name, and what was said of it when it was made.
+fn template<F, Fut>(server: &Url, key: &impl Hash, fill: F) -> (String, String)
+where
+    F: FnOnce(String) -> Fut + Send + 'static,
+    Fut: Future<Output = String>,
+{
+    let name = template_name(key);
+    let (server, made) = (server.clone(), name.clone());
+    let said = apart(move || async move { make_template(&server, &made, fill).await });
+    (name, said)
+}
+
+async fn make_template<F, Fut>(server: &Url, name: &str, fill: F) -> String
+where
+    F: FnOnce(String) -> Fut,
+    Fut: Future<Output = String>,
+{
     let mut connection = connect(server).await;
     execute(&mut connection, &format!("SELECT pg_advisory_lock({LOCK})")).await.expect("the lock is taken");
     let sql = "SELECT count(*) FROM pg_database WHERE datname = $1";
@@ -203,11 +233,19 @@ async fn make_template<M: MigratorTrait>(server: &Url, name: &str) {
             .await
             .expect("it is dropped");
         again(&mut connection, &format!("CREATE DATABASE {unfinished} TEMPLATE template0")).await;
-        migrate::<M>(&at(server, &unfinished)).await;
+        let said = fill(at(server, &unfinished)).await.replace('\'', "''");
+        // A copy does not have it.
+        execute(&mut connection, &format!("COMMENT ON DATABASE {unfinished} IS '{said}'"))
+            .await
+            .expect("it is told");
         again(&mut connection, &format!("ALTER DATABASE {unfinished} RENAME TO {name}")).await;
     }
+    let sql =
+        "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $1";
+    let said = sqlx::query_scalar(sql).bind(name).fetch_one(&mut connection).await;
     // The lock goes with it.
     connection.close().await.expect("a connection is closed");
+    said.expect("what was said of it is read")
 }
 
 async fn migrate<M: MigratorTrait>(dsn: &str) {
@@ -249,10 +287,10 @@ async fn tidy(connection: &mut PgConnection) {
 }
 
 /// Named after the test program's build: another one may have other migrations.
-fn template_name() -> String {
+fn template_name(key: &impl Hash) -> String {
     let program = std::env::current_exe().expect("a program");
     let built = program.metadata().and_then(|file| file.modified()).expect("a time");
     let mut hash = std::hash::DefaultHasher::new();
-    std::hash::Hash::hash(&(program, built), &mut hash);
+    (program, built, key).hash(&mut hash);
     format!("template_{:016x}", hash.finish())
 }

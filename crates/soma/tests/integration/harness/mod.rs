@@ -19,6 +19,7 @@ use std::{
 };
 
 use platform::config::{Config, Fixed, SETTINGS};
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use testing::{ScriptedModel, TestDatabase, engines::policy_setting};
 
@@ -34,16 +35,28 @@ pub const ADMIN: &str = "ada@example.org";
 pub type Settings = BTreeMap<String, String>;
 
 /// What an operator makes once: keys, a migrated database, an administrator and the administrator's key.
+#[derive(Serialize, Deserialize)]
 struct Install {
     secret_key: String,
     fernet: String,
     api_key: String,
     /// The data folder's files, of which one is the database, if it is not on a server.
+    #[serde(skip)]
     files: Vec<(String, Vec<u8>)>,
+    #[serde(skip)]
     database: Option<TestDatabase>,
 }
 
+/// On a server all processes of a build share one: there the migrations take seconds.
 static INSTALL: LazyLock<Install> = LazyLock::new(|| {
+    let program = std::fs::metadata(env!("CARGO_BIN_EXE_soma")).and_then(|file| file.modified());
+    let key = (program.expect("the program is there"), processes::cluster());
+    let make = |dsn: &str| serde_json::to_string(&an_install(Some(dsn))).expect("JSON");
+    let Some((database, made)) = TestDatabase::shared_on_server(&key, make) else { return an_install(None) };
+    Install { database: Some(database), ..serde_json::from_str(&made).expect("an install") }
+});
+
+fn an_install(dsn: Option<&str>) -> Install {
     let folder = tempfile::tempdir().expect("a folder");
     let keys = text(&run_in(folder.path(), &Settings::new(), &["keygen"]).stdout);
     let cluster = processes::cluster();
@@ -53,9 +66,8 @@ static INSTALL: LazyLock<Install> = LazyLock::new(|| {
         shared.unwrap_or_else(|| line.expect("keygen prints this key").to_owned())
     };
     let (secret_key, fernet) = (key("SECRET_KEY"), key("SA01_CRYPTO_FERNET_KEY"));
-    let database = TestDatabase::empty_on_server();
     let mut settings = settings_in(folder.path(), "http://127.0.0.1:9/v1", &secret_key, &fernet);
-    on_server(&mut settings, database.as_ref());
+    on_server(&mut settings, dsn);
     std::fs::create_dir_all(folder.path().join("data")).expect("a data folder");
     let run = |arguments: &[&str]| {
         let output = run_in(folder.path(), &settings, arguments);
@@ -73,12 +85,12 @@ static INSTALL: LazyLock<Install> = LazyLock::new(|| {
             (name, std::fs::read(entry.path()).expect("a readable file"))
         })
         .collect();
-    Install { secret_key, fernet, api_key, files, database }
-});
+    Install { secret_key, fernet, api_key, files, database: None }
+}
 
-fn on_server(settings: &mut Settings, database: Option<&TestDatabase>) {
-    if let Some(database) = database {
-        settings.insert("SA01_DB_DSN".to_owned(), database.dsn().to_owned());
+fn on_server(settings: &mut Settings, dsn: Option<&str>) {
+    if let Some(dsn) = dsn {
+        settings.insert("SA01_DB_DSN".to_owned(), dsn.to_owned());
     }
 }
 
@@ -163,7 +175,7 @@ impl Server {
         let model = ScriptedModel::start();
         let database = INSTALL.database.as_ref().map(|made| made.copied_to(&data.join("soma.db")));
         let mut all = settings_in(folder.path(), &model.base_url(), &INSTALL.secret_key, &INSTALL.fernet);
-        on_server(&mut all, database.as_ref());
+        on_server(&mut all, database.as_ref().map(TestDatabase::dsn));
         if let Some(cluster) = processes::cluster() {
             processes::on_cluster(&mut all, &cluster);
         }
