@@ -3,10 +3,10 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use contracts::events::{BusError, EventBus, Letter};
@@ -15,13 +15,18 @@ use platform::{config::Kafka, task::outcome};
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
-    producer::{FutureProducer, FutureRecord, Producer as _},
+    producer::{FutureProducer, FutureRecord, Producer as _, PurgeConfig},
 };
 
 use crate::{Error, Quiet, code, names};
 
 /// How long a letter is tried before the cluster counts as away.
 const LETTER_WAIT_MS: &str = "10000";
+/// Longer than all letters of a call are tried: a producer that has not answered for one by then never will.
+const SEND_WAIT: Duration = Duration::from_secs(30);
+/// For so long a producer may bring nothing to the cluster; then another takes its place. The library's may stay where
+/// they are for good, when brokers went away and came back while letters were on their way.
+const SILENT_MAX: Duration = Duration::from_secs(30);
 /// For readiness.
 const READY_WAIT: Duration = Duration::from_secs(2);
 
@@ -31,8 +36,7 @@ pub struct Bus {
     kafka: Kafka,
     /// What the brokers said to the producer.
     quiet: Quiet,
-    /// Replaced when it has failed for good.
-    producer: Mutex<Arc<Producer>>,
+    sending: Mutex<Sending>,
     /// Whether missing topics were made.
     made: AtomicBool,
 }
@@ -41,6 +45,12 @@ impl fmt::Debug for Bus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bus").field("kafka", &self.kafka).finish_non_exhaustive()
     }
+}
+
+struct Sending {
+    /// Replaced when it has failed for good, or brings nothing to the cluster.
+    producer: Arc<Producer>,
+    silent_since: Option<Instant>,
 }
 
 /// What is sent, whole.
@@ -55,25 +65,46 @@ impl Bus {
     /// Connects to nobody yet.
     pub fn new(kafka: Kafka) -> Result<Self, Error> {
         let quiet = Quiet::default();
-        let producer = Mutex::new(Arc::new(producer(&kafka, &quiet)?));
-        Ok(Self { kafka, quiet, producer, made: AtomicBool::new(false) })
+        let producer = Arc::new(producer(&kafka, &quiet)?);
+        let sending = Mutex::new(Sending { producer, silent_since: None });
+        Ok(Self { kafka, quiet, sending, made: AtomicBool::new(false) })
     }
 
     pub(crate) fn kafka(&self) -> &Kafka {
         &self.kafka
     }
 
-    fn producer(&self) -> Arc<Producer> {
-        Arc::clone(&self.producer.lock().unwrap_or_else(PoisonError::into_inner))
+    fn sending(&self) -> MutexGuard<'_, Sending> {
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A producer that has failed for good can send no more.
-    fn replace(&self) -> Result<(), Error> {
-        let new = Arc::new(producer(&self.kafka, &self.quiet)?);
-        let old = std::mem::replace(&mut *self.producer.lock().unwrap_or_else(PoisonError::into_inner), new);
-        // Its end is waited for, and not here.
-        tokio::task::spawn_blocking(move || drop(old));
-        Ok(())
+    fn producer(&self) -> Arc<Producer> {
+        Arc::clone(&self.sending().producer)
+    }
+
+    /// Puts another in the producer's place.
+    fn replace(&self, why: &str) {
+        tracing::warn!(why, "the producer is made anew");
+        let new = match producer(&self.kafka, &self.quiet) {
+            Ok(new) => Arc::new(new),
+            Err(error) => return tracing::error!(%error, "the producer can't be made anew"),
+        };
+        let old = std::mem::replace(&mut *self.sending(), Sending { producer: new, silent_since: None });
+        // Its end is waited for, and not here. What it still has is not sent: whoever gave it to it does so again.
+        tokio::task::spawn_blocking(move || {
+            old.producer.purge(PurgeConfig::default().queue().inflight());
+            drop(old);
+        });
+    }
+
+    /// For how long nothing has come to the cluster.
+    fn silent_for(&self, answered: bool) -> Duration {
+        let mut sending = self.sending();
+        if answered {
+            sending.silent_since = None;
+            return Duration::ZERO;
+        }
+        sending.silent_since.get_or_insert_with(Instant::now).elapsed()
     }
 
     /// Sends parcels in this order, and answers for each.
@@ -96,20 +127,27 @@ impl Bus {
                 producer.send_result(record).map_err(|(error, _)| error)
             })
             .collect();
-        let results = join_all(sent.into_iter().map(|sent| async move {
+        let answers = join_all(sent.into_iter().map(|sent| async move {
             match sent?.await {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err((error, _))) => Err(error),
                 Err(_) => Err(KafkaError::Canceled),
             }
-        }))
-        .await;
-        if producer.client().fatal_error().is_some()
-            && let Err(error) = self.replace()
-        {
-            tracing::error!(%error, "the producer can't be made anew");
+        }));
+        let Ok(answers) = tokio::time::timeout(SEND_WAIT, answers).await else {
+            self.replace("it has not answered for all letters");
+            return vec![Err(BusError::Away("the producer does not answer".into())); parcels.len()];
+        };
+        let results: Vec<_> =
+            answers.into_iter().map(|answer| answer.map_err(|error| told(&error, &self.quiet))).collect();
+        let answered = results.iter().any(|result| !matches!(result, Err(BusError::Away(_))));
+        let silent = self.silent_for(answered);
+        if let Some((_, why)) = producer.client().fatal_error() {
+            self.replace(&why);
+        } else if silent > SILENT_MAX {
+            self.replace("nothing has come to the cluster for a while");
         }
-        results.into_iter().map(|result| result.map_err(|error| told(&error, &self.quiet))).collect()
+        results
     }
 }
 

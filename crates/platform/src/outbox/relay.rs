@@ -1,6 +1,10 @@
 //! Carries events from the outbox to the bus: one process at a time, in the order of the commits.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use contracts::events::{BusError, EventBus, Letter};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +26,10 @@ const STAND_BY: Duration = Duration::from_secs(1);
 const ATTEMPTS_MAX: i64 = 5;
 /// Wait after the bus, or the database, was away, doubled up to the second.
 const AWAY_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// How often it is said that something is away.
+const SAID_EVERY: Duration = Duration::from_secs(60);
+/// Longer than anything within takes that is to come to an end.
+const CARRY_MAX: Duration = Duration::from_secs(120);
 /// More that wait are not counted.
 const COUNTED_MAX: i64 = 100_000;
 
@@ -56,17 +64,18 @@ pub async fn relay(database: Database, bus: Arc<dyn EventBus>, check: Check, sto
 async fn carry(database: &Database, bus: &dyn EventBus, check: Check, stop: &CancellationToken) {
     let mut away = Away::default();
     while !stop.is_cancelled() {
-        let wait = match carry_some(database, bus, check).await {
-            Ok(Carried::All) => {
+        let wait = match tokio::time::timeout(CARRY_MAX, carry_some(database, bus, check)).await {
+            Ok(Ok(Carried::All)) => {
                 away.is_over();
                 continue;
             }
-            Ok(Carried::Nothing) => {
+            Ok(Ok(Carried::Nothing)) => {
                 away.is_over();
                 None
             }
-            Ok(Carried::Away(error)) => Some(away.goes_on(&error)),
-            Err(error) => Some(away.goes_on(&error)),
+            Ok(Ok(Carried::Away(error))) => Some(away.goes_on(&error)),
+            Ok(Err(error)) => Some(away.goes_on(&error)),
+            Err(_) => Some(away.goes_on(&format_args!("no end of it within {CARRY_MAX:?}"))),
         };
         let rest = async {
             match wait {
@@ -78,22 +87,32 @@ async fn carry(database: &Database, bus: &dyn EventBus, check: Check, stop: &Can
     }
 }
 
-/// Says once that something is away, and for how long it is to be left alone.
+/// Says that something is away, now and again, and for how long it is to be left alone.
 #[derive(Default)]
-struct Away(Option<Duration>);
+struct Away(Option<Absence>);
+
+struct Absence {
+    began: Instant,
+    said: Instant,
+    wait: Duration,
+}
 
 impl Away {
     fn goes_on(&mut self, error: &dyn std::fmt::Display) -> Duration {
         let (first, last) = AWAY_WAIT;
-        let wait = match self.0 {
-            None => {
-                tracing::warn!(%error, "events wait in the outbox");
-                first
-            }
-            Some(before) => (before * 2).min(last),
+        let now = Instant::now();
+        let Some(absence) = &mut self.0 else {
+            tracing::warn!(%error, "events wait in the outbox");
+            self.0 = Some(Absence { began: now, said: now, wait: first });
+            return first;
         };
-        self.0 = Some(wait);
-        wait
+        if now.duration_since(absence.said) >= SAID_EVERY {
+            absence.said = now;
+            let seconds = now.duration_since(absence.began).as_secs();
+            tracing::warn!(%error, seconds, "events still wait in the outbox");
+        }
+        absence.wait = (absence.wait * 2).min(last);
+        absence.wait
     }
 
     fn is_over(&mut self) {
