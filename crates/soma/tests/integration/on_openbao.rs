@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use testing::engines;
 
 use crate::{
-    harness::{ADMIN, PASSWORD, Server, Settings, run_in, text, until},
+    harness::{ADMIN, PASSWORD, Server, Settings, every_file, run_in, text, until},
     second_factor::{code, login, set_up},
 };
 
@@ -125,17 +125,6 @@ fn check_refused(settings: &Settings, folder: &Path, why: &str) {
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(78), "{said}");
     assert!(said.contains(why), "{said}");
-}
-
-fn every_file(folder: &Path, look: &mut impl FnMut(&Path, &[u8])) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            every_file(&path, look);
-        } else {
-            look(&path, &fs::read(&path).unwrap());
-        }
-    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{ADMIN, Api, PASSWORD, Reply, Server, text, until};
+use crate::harness::{ADMIN, Api, PASSWORD, Reply, Server, every_file, text, until};
 
 const LOGIN: &str = "/api/v2/auth/login";
 const REDEEM: &str = "/api/v2/auth/links/redeem";
@@ -302,9 +302,8 @@ async fn what_is_no_sign_in_is_refused_and_nothing_secret_reaches_log_or_disk() 
     }
     let extra = json!({ "email": ADMIN, "password": PASSWORD, "tenant_id": "x" });
     assert_eq!(server.api().without_key().post(LOGIN, extra).await.problem(422), "invalid");
-    for entry in std::fs::read_dir(server.data()).unwrap() {
-        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-        assert!(!text(&bytes).contains(PASSWORD));
-    }
+    every_file(&server.data(), &mut |path, bytes| {
+        assert!(!text(bytes).contains(PASSWORD), "the password is in {}", path.display());
+    });
     assert!(!server.log().contains(PASSWORD));
 }

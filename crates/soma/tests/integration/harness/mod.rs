@@ -269,6 +269,18 @@ impl Server {
     }
 }
 
+/// Shows each file below a folder.
+pub fn every_file(folder: &Path, look: &mut impl FnMut(&Path, &[u8])) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("what is in the folder").path();
+        if path.is_dir() {
+            every_file(&path, look);
+        } else {
+            look(&path, &std::fs::read(&path).expect("a readable file"));
+        }
+    }
+}
+
 /// Waits until what one gateway was told counts at the others, too, which remember for half a second what they looked up.
 pub async fn known_everywhere() {
     if processes::cluster().is_some() {
