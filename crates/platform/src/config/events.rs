@@ -5,7 +5,7 @@ use secrecy::SecretString;
 
 use super::{
     read::{EMBEDDED, Reader},
-    tls::{ClientTls, ClientTlsNames},
+    tls::ClientTls,
 };
 
 /// Where events go.
@@ -42,11 +42,7 @@ const SERVERS: &str = "SA01_KAFKA_BOOTSTRAP_SERVERS";
 const PREFIX: &str = "SA01_KAFKA_TOPIC_PREFIX";
 const ACCOUNTS: &str = "SA01_KAFKA_INBOUND_ACCOUNTS";
 const PROTOCOL: &str = "SA01_KAFKA_SECURITY_PROTOCOL";
-const TLS: ClientTlsNames = ClientTlsNames {
-    authorities: "SA01_KAFKA_TLS_CA",
-    certificate: "SA01_KAFKA_TLS_CERT",
-    key: "SA01_KAFKA_TLS_KEY",
-};
+const TLS: &str = "SA01_KAFKA_TLS";
 const MECHANISM: &str = "SA01_KAFKA_SASL_MECHANISM";
 const MECHANISMS: [&str; 3] = ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"];
 const USERNAME: &str = "SA01_KAFKA_SASL_USERNAME";
@@ -112,7 +108,7 @@ impl Reader<'_> {
             }
         };
         let tls = self.client_tls(
-            &TLS,
+            TLS,
             by_tls,
             &format!("counts for nothing: {PROTOCOL} is {protocol}, which is without TLS"),
         );

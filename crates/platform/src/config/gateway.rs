@@ -49,7 +49,7 @@ pub struct Gateway {
 
 impl Reader<'_> {
     pub(super) fn gateway(&mut self) -> Option<Gateway> {
-        let tls = self.tls_files("SA01_TLS_CERT", "SA01_TLS_KEY");
+        let tls = self.tls_files("SA01_TLS");
         let proxies = self.text("SA01_TRUSTED_PROXIES").unwrap_or_default();
         let trusted_proxies = match TrustedProxies::from_str(&proxies) {
             Ok(proxies) => Some(proxies),

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::{
     Config, Model, ModelChoice, PolicyChoice, RedisChoice, SETTINGS, Setting, Source, TemporalServer,
-    WorkflowChoice, Workflows, tls::ClientTlsNames, vault::TRANSIT_KEY,
+    WorkflowChoice, Workflows, vault::TRANSIT_KEY,
 };
 use crate::{database::Location, egress::AllowList, redis, secrets::Keys};
 
@@ -16,11 +16,7 @@ const DB_READERS: &str = "SA01_DB_READERS";
 const FERNET_KEY: &str = "SA01_CRYPTO_FERNET_KEY";
 const TEMPORAL_HOST: &str = "SA01_TEMPORAL_HOST";
 const TEMPORAL_API_KEY: &str = "SA01_TEMPORAL_API_KEY";
-const TEMPORAL_TLS: ClientTlsNames = ClientTlsNames {
-    authorities: "SA01_TEMPORAL_TLS_CA",
-    certificate: "SA01_TEMPORAL_TLS_CERT",
-    key: "SA01_TEMPORAL_TLS_KEY",
-};
+const TEMPORAL_TLS: &str = "SA01_TEMPORAL_TLS";
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Context of a model on a server whose own is not given.
 const CONTEXT_SERVER: u32 = 32_768;
@@ -242,7 +238,7 @@ impl Reader<'_> {
             None => (false, host.as_str()),
         };
         let otherwise = format!("counts for nothing: {TEMPORAL_HOST} does not begin with `https://`");
-        let tls = self.client_tls(&TEMPORAL_TLS, by_tls, &otherwise);
+        let tls = self.client_tls(TEMPORAL_TLS, by_tls, &otherwise);
         let api_key = self.text(TEMPORAL_API_KEY).map(SecretString::from);
         if api_key.is_some() && !by_tls {
             self.fault(

@@ -22,49 +22,39 @@ pub struct ClientTls {
     pub shown: Option<TlsFiles>,
 }
 
-/// The names of an engine's settings of this kind.
-pub(super) struct ClientTlsNames {
-    pub authorities: &'static str,
-    pub certificate: &'static str,
-    pub key: &'static str,
-}
-
 impl Reader<'_> {
-    /// A certificate and its key: both, or neither.
-    pub(super) fn tls_files(&mut self, certificate_name: &str, key_name: &str) -> Option<TlsFiles> {
-        let certificate = self.text(certificate_name).map(PathBuf::from);
-        let key = self.text(key_name).map(PathBuf::from);
+    /// A certificate and its key, in settings whose names begin alike: both, or neither.
+    pub(super) fn tls_files(&mut self, prefix: &str) -> Option<TlsFiles> {
+        let (certificate_name, key_name) = (format!("{prefix}_CERT"), format!("{prefix}_KEY"));
+        let certificate = self.text(&certificate_name).map(PathBuf::from);
+        let key = self.text(&key_name).map(PathBuf::from);
         match (certificate, key) {
             (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
             (None, None) => None,
             (Some(_), None) => {
-                self.fault(key_name, format!("is required with {certificate_name}"));
+                self.fault(&key_name, format!("is required with {certificate_name}"));
                 None
             }
             (None, Some(_)) => {
-                self.fault(certificate_name, format!("is required with {key_name}"));
+                self.fault(&certificate_name, format!("is required with {key_name}"));
                 None
             }
         }
     }
 
     /// What is said of TLS to an engine. Where the engine is not spoken to by TLS nothing may be: `otherwise` says why.
-    pub(super) fn client_tls(
-        &mut self,
-        names: &ClientTlsNames,
-        spoken: bool,
-        otherwise: &str,
-    ) -> Option<ClientTls> {
-        let authorities = self.text(names.authorities).map(PathBuf::from);
-        let shown = self.tls_files(names.certificate, names.key);
+    pub(super) fn client_tls(&mut self, prefix: &str, spoken: bool, otherwise: &str) -> Option<ClientTls> {
+        let authorities_name = format!("{prefix}_CA");
+        let authorities = self.text(&authorities_name).map(PathBuf::from);
+        let shown = self.tls_files(prefix);
         if spoken {
             return Some(ClientTls { authorities, shown });
         }
         if authorities.is_some() {
-            self.fault(names.authorities, otherwise);
+            self.fault(&authorities_name, otherwise);
         }
         if shown.is_some() {
-            self.fault(names.certificate, otherwise);
+            self.fault(&format!("{prefix}_CERT"), otherwise);
         }
         None
     }
