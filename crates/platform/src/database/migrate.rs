@@ -1,8 +1,8 @@
 //! Migrations: each domain lists its own, and they run in the order of the `domains!` list.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
 use sea_orm_migration::{MigrationName, MigratorTrait, SchemaManager};
 
 pub use sea_orm_migration::MigrationTrait;
@@ -57,7 +57,8 @@ const OTHERS_WAIT: &str = "SET lock_timeout = '5min'";
 /// How long one statement waits for readers: everybody who comes after it waits behind it.
 const READERS_WAIT: &str = "SET lock_timeout = '10s'";
 
-/// Brings the schema up to date. Safe to call at every start, and by several processes at once.
+/// Brings the schema up to date. Safe to call at every start, and by several processes at once. A schema that a newer
+/// version has changed since is left as it is: this version goes on with it.
 pub async fn migrate<M: MigratorTrait>(database: &Database) -> Result<(), Error> {
     let connection = super::connect(database.location(), false).await?;
     if let Location::Postgres(_) = database.location() {
@@ -67,24 +68,47 @@ pub async fn migrate<M: MigratorTrait>(database: &Database) -> Result<(), Error>
         connection.execute_unprepared(&lock).await?;
         connection.execute_unprepared(READERS_WAIT).await?;
     }
-    M::up(&connection, None).await?;
+    let state = State::of::<M>(&connection).await?;
+    match (state.pending.is_empty(), state.unknown.is_empty()) {
+        (true, _) => {}
+        (false, true) => M::up(&connection, None).await?,
+        (false, false) => {
+            return Err(Error::OtherVersion(state.pending.join(", "), state.unknown.join(", ")));
+        }
+    }
     Ok(connection.close().await?)
 }
 
 /// Names of the migrations that have not run. Those that a newer version of this program has run beside them are no
 /// fault: the version before it goes on with the schema that it made.
 pub async fn pending<M: MigratorTrait>(database: &Database) -> Result<Vec<String>, Error> {
-    let connection = database.read();
-    let mut run = HashSet::new();
-    if SchemaManager::new(connection).has_table(TABLE).await? {
-        let sql = format!("SELECT version FROM {TABLE}");
-        let rows = connection.query_all_raw(Statement::from_string(connection.get_database_backend(), sql));
-        for row in rows.await? {
-            run.insert(row.try_get::<String>("", "version")?);
+    Ok(State::of::<M>(database.read()).await?.pending)
+}
+
+/// Which migrations a database has had, held against those that this version has.
+struct State {
+    /// Those that have not run.
+    pending: Vec<String>,
+    /// Those that another version has run.
+    unknown: Vec<String>,
+}
+
+impl State {
+    async fn of<M: MigratorTrait>(connection: &DatabaseConnection) -> Result<Self, Error> {
+        let mut run = BTreeSet::new();
+        if SchemaManager::new(connection).has_table(TABLE).await? {
+            let sql = format!("SELECT version FROM {TABLE}");
+            let rows =
+                connection.query_all_raw(Statement::from_string(connection.get_database_backend(), sql));
+            for row in rows.await? {
+                run.insert(row.try_get::<String>("", "version")?);
+            }
         }
+        let known: Vec<String> = M::migrations().iter().map(|one| one.name().to_owned()).collect();
+        let pending = known.iter().filter(|name| !run.contains(*name)).cloned().collect();
+        let unknown = run.into_iter().filter(|name| !known.contains(name)).collect();
+        Ok(Self { pending, unknown })
     }
-    let known = M::migrations();
-    Ok(known.iter().map(|one| one.name().to_owned()).filter(|name| !run.contains(name)).collect())
 }
 
 /// Where the library notes which have run.

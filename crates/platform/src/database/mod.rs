@@ -64,6 +64,12 @@ pub enum Error {
     Query(Arc<DbErr>),
     #[error("the database holds what no version of this program writes: {0}")]
     Corrupt(String),
+    /// It has migrations that this version does not know, and lacks some that it needs.
+    #[error(
+        "the schema is another version's: {0} has not run, and this version does not know {1}; use a version that \
+         knows both"
+    )]
+    OtherVersion(String, String),
 }
 
 /// SQLite's codes for "database or disk is full" and for an input/output error while writing.

@@ -8,7 +8,7 @@ use testing::TestDatabase;
 
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
-use super::{Database, Error, Sql};
+use super::{Database, Error, Migration, Sql};
 use crate::params;
 
 async fn database() -> (TestDatabase, Database) {
@@ -73,6 +73,43 @@ async fn fail_to_commit(database: &Database) -> Result<u64, Error> {
 async fn kept(database: &Database) -> Vec<i64> {
     let rows = database.read().all("SELECT number FROM kept ORDER BY number", params![]).await.unwrap();
     rows.iter().map(|row| row.int("number").unwrap()).collect()
+}
+
+/// A version of the program, by the migrations that it has.
+macro_rules! version {
+    ($version:ident: $($name:literal)*) => {
+        struct $version;
+
+        impl MigratorTrait for $version {
+            fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+                let of = |name| Migration { name, postgres: None, statements: &["SELECT 1"] };
+                vec![$(Box::new(of($name)) as Box<dyn MigrationTrait>),*]
+            }
+        }
+    };
+}
+version!(Before: "a_0001");
+version!(Now: "a_0001" "a_0002");
+version!(Other: "a_0001" "b_0001");
+
+#[tokio::test]
+async fn a_version_whose_migrations_have_all_run_starts_on_a_newer_ones_schema() {
+    for place in [TestDatabase::empty(), TestDatabase::on_postgres()] {
+        let database = Database::open(&place.dsn().parse().unwrap()).await.unwrap();
+        super::migrate::<Before>(&database).await.unwrap();
+        assert_eq!(super::pending::<Now>(&database).await.unwrap(), ["a_0002"]);
+        super::migrate::<Now>(&database).await.unwrap();
+        assert!(super::pending::<Now>(&database).await.unwrap().is_empty());
+
+        super::migrate::<Before>(&database).await.unwrap();
+        assert!(super::pending::<Before>(&database).await.unwrap().is_empty());
+        super::migrate::<Now>(&database).await.unwrap();
+
+        // Of versions that each know what the other does not, neither may guess.
+        let refused = super::migrate::<Other>(&database).await.unwrap_err().to_string();
+        assert!(refused.contains("b_0001 has not run") && refused.contains("know a_0002"), "{refused}");
+        assert_eq!(super::pending::<Other>(&database).await.unwrap(), ["b_0001"]);
+    }
 }
 
 #[tokio::test]

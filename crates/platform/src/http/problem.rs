@@ -123,9 +123,10 @@ impl From<database::Error> for Problem {
                               again, or send it under the Idempotency-Key that it had.";
                 Self::unavailable("outcome_unknown", detail)
             }
-            database::Error::Panicked | database::Error::Query(_) | database::Error::Corrupt(_) => {
-                Self::internal(&error)
-            }
+            database::Error::Panicked
+            | database::Error::Query(_)
+            | database::Error::Corrupt(_)
+            | database::Error::OtherVersion(..) => Self::internal(&error),
         }
     }
 }
