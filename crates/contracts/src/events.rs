@@ -25,6 +25,8 @@ pub enum Topic {
     AuditEvents,
     /// What model calls took.
     LlmMetrics,
+    /// Budgets that are nearly spent.
+    BudgetEvents,
 }
 
 impl Topic {
@@ -35,6 +37,7 @@ impl Topic {
         Self::ToolResults,
         Self::AuditEvents,
         Self::LlmMetrics,
+        Self::BudgetEvents,
     ];
 
     #[must_use]
@@ -46,6 +49,7 @@ impl Topic {
             Self::ToolResults => "tool.results",
             Self::AuditEvents => "audit.events",
             Self::LlmMetrics => "llm.metrics",
+            Self::BudgetEvents => "budget.events",
         }
     }
 

@@ -23,6 +23,7 @@ pub(crate) const RUN_DONE: &str = "run.done";
 pub(crate) const TOOL_START: &str = "tool.start";
 pub(crate) const TOOL_RESULT: &str = "tool.result";
 pub(crate) const LLM_CALL: &str = "llm.call";
+pub(crate) const BUDGET_THRESHOLD: &str = "budget.threshold";
 pub(crate) const AUDIT_ENTRY: &str = "audit.entry";
 pub(crate) const USER_MESSAGE: &str = "user.message";
 

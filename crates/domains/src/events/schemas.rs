@@ -6,7 +6,9 @@ use contracts::events::Letter;
 use jsonschema::Validator;
 use serde_json::Value;
 
-use super::{ASSISTANT_FINAL, AUDIT_ENTRY, LLM_CALL, RUN_DONE, TOOL_RESULT, TOOL_START, USER_MESSAGE};
+use super::{
+    ASSISTANT_FINAL, AUDIT_ENTRY, BUDGET_THRESHOLD, LLM_CALL, RUN_DONE, TOOL_RESULT, TOOL_START, USER_MESSAGE,
+};
 
 /// Every type of event, and its JSON Schema.
 const SCHEMAS: &[(&str, &str)] = &[
@@ -15,6 +17,7 @@ const SCHEMAS: &[(&str, &str)] = &[
     (TOOL_START, include_str!("../../../../schemas/tool.start.json")),
     (TOOL_RESULT, include_str!("../../../../schemas/tool.result.json")),
     (LLM_CALL, include_str!("../../../../schemas/llm.call.json")),
+    (BUDGET_THRESHOLD, include_str!("../../../../schemas/budget.threshold.json")),
     (AUDIT_ENTRY, include_str!("../../../../schemas/audit.entry.json")),
     (USER_MESSAGE, include_str!("../../../../schemas/user.message.json")),
 ];

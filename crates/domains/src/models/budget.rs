@@ -3,8 +3,15 @@
 //! Three limits hold at once: the tenant's, the user's, and the run's own. A reservation that does not fit is a hard
 //! stop. Sums are whole millionths of a US dollar. A call that was lost settles at all that was reserved for it:
 //! its provider may have charged it.
+//!
+//! That much of a tenant's or a user's limit is spent is told outside, once for each of [`THRESHOLDS`].
 
-use contracts::{Caller, RunId, TenantId, UserId, model::Usage, policy::Resource};
+use contracts::{
+    Caller, RunId, TenantId, UserId,
+    events::{About, Topic},
+    model::Usage,
+    policy::Resource,
+};
 use platform::{
     config::Config,
     database::{Error as StoreError, Tx},
@@ -15,9 +22,11 @@ use super::{
     api::{Budget, SetBudget},
     store,
 };
-use crate::{App, audit, authority, authority::Denied};
+use crate::{App, audit, authority, authority::Denied, events};
 
 const MILLION: u128 = 1_000_000;
+/// Parts of a limit, in percent, that are told of when they are spent.
+const THRESHOLDS: [u8; 4] = [50, 80, 90, 100];
 
 /// What a model's tokens cost, in millionths of a US dollar for a million tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +104,7 @@ pub(crate) async fn reserve(
 /// Settles the open reservation of one call at its real cost.
 pub(crate) async fn settle(tx: &Tx, charge: Charge, cost: u64) -> Result<(), StoreError> {
     for reserved in store::take_open(tx, charge.run, Some(charge.ordinal), Some(cost)).await? {
-        store::release(tx, charge.tenant, charge.user, reserved, cost).await?;
+        release(tx, charge.tenant, charge.user, reserved, cost).await?;
     }
     Ok(())
 }
@@ -110,10 +119,48 @@ pub(crate) async fn settle_open(
 ) -> Result<u64, StoreError> {
     let mut sum = 0_u64;
     for reserved in store::take_open(tx, run, ordinal, None).await? {
-        store::release(tx, tenant, user, reserved, reserved).await?;
+        release(tx, tenant, user, reserved, reserved).await?;
         sum = sum.saturating_add(reserved);
     }
     Ok(sum)
+}
+
+/// Gives back what was held, and takes what it came to.
+pub(super) async fn release(
+    tx: &Tx,
+    tenant: TenantId,
+    user: UserId,
+    reserved: u64,
+    cost: u64,
+) -> Result<(), StoreError> {
+    for budget in store::release(tx, tenant, user, reserved, cost).await? {
+        let before = part_spent(budget.spent_micros.saturating_sub(cost), budget.limit_micros);
+        tell_if_passed(tx, tenant, before, &budget);
+    }
+    Ok(())
+}
+
+/// The highest of the thresholds that a budget has reached: 0 where it has reached none, or has no limit.
+fn part_spent(spent: u64, limit: Option<u64>) -> u8 {
+    let Some(limit) = limit else { return 0 };
+    let reached = |part: &u8| u128::from(spent) * 100 >= u128::from(limit) * u128::from(*part);
+    THRESHOLDS.into_iter().rfind(reached).unwrap_or(0)
+}
+
+fn tell_if_passed(tx: &Tx, tenant: TenantId, before: u8, budget: &Budget) {
+    let now = part_spent(budget.spent_micros, budget.limit_micros);
+    if now <= before {
+        return;
+    }
+    events::tell(tx, Topic::BudgetEvents, events::BUDGET_THRESHOLD, tenant, About::default(), || {
+        json!({
+            "scope": budget.scope,
+            "budget_id": budget.id,
+            "threshold_percent": now,
+            "limit_micros": budget.limit_micros,
+            "spent_micros": budget.spent_micros,
+        })
+    });
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -138,9 +185,11 @@ pub(super) async fn set(app: &App, caller: &Caller, id: String, new: SetBudget) 
     app.database
         .write(move |tx| {
             Box::pin(async move {
-                if store::set_limit(tx, tenant, &id, new.limit_micros).await? == 0 {
-                    return Err(Error::NotFound);
-                }
+                let mut budget = store::account(tx, tenant, &id).await?.ok_or(Error::NotFound)?;
+                let before = part_spent(budget.spent_micros, budget.limit_micros);
+                store::set_limit(tx, tenant, &id, new.limit_micros).await?;
+                budget.limit_micros = new.limit_micros;
+                tell_if_passed(tx, tenant, before, &budget);
                 Ok(audit::add(tx, &entry).await?)
             })
         })
@@ -156,7 +205,7 @@ pub(crate) async fn accounts_for_test(app: &App, tenant: TenantId) -> Vec<Budget
 mod tests {
     use contracts::model::Usage;
 
-    use super::Price;
+    use super::{Price, part_spent};
 
     #[test]
     fn a_cost_is_exact_and_rounded_up() {
@@ -166,5 +215,24 @@ mod tests {
         assert_eq!(price.cost(Usage::default()), 0);
         let huge = Price { input: u64::MAX, output: u64::MAX };
         assert_eq!(huge.cost(Usage { input_tokens: u64::MAX, output_tokens: u64::MAX }), u64::MAX);
+    }
+
+    #[test]
+    fn the_part_that_is_spent_is_the_highest_threshold_reached() {
+        for (spent, limit, part) in [
+            (0, Some(10), 0),
+            (4, Some(10), 0),
+            (5, Some(10), 50),
+            (7, Some(10), 50),
+            (8, Some(10), 80),
+            (9, Some(10), 90),
+            (10, Some(10), 100),
+            (11, Some(10), 100),
+            (0, Some(0), 100),
+            (u64::MAX, Some(u64::MAX), 100),
+            (u64::MAX, None, 0),
+        ] {
+            assert_eq!(part_spent(spent, limit), part, "{spent} of {limit:?}");
+        }
     }
 }

@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    budget::OverBudget,
+    budget::{self, OverBudget},
     store::{
         self,
         calls::{self as rows, End},
@@ -171,7 +171,7 @@ impl Calls {
                 Box::pin(async move {
                     let lost = rows::close_lost(tx, &own, seen_since, now).await?;
                     for call in &lost {
-                        store::release(tx, call.tenant, call.user, call.reserved, call.reserved).await?;
+                        budget::release(tx, call.tenant, call.user, call.reserved, call.reserved).await?;
                     }
                     Ok::<_, StoreError>(lost.len())
                 })
@@ -371,7 +371,7 @@ async fn end(tx: &Tx, endings: &[Ending], now: i64) -> Result<(), StoreError> {
         *sum = (sum.0.saturating_add(ending.reserved), sum.1.saturating_add(ending.cost));
     }
     for ((tenant, user), (reserved, cost)) in sums {
-        store::release(tx, tenant, user, reserved, cost).await?;
+        budget::release(tx, tenant, user, reserved, cost).await?;
     }
     Ok(())
 }

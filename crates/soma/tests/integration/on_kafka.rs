@@ -89,6 +89,46 @@ async fn a_turn_is_told_with_its_tools_its_calls_and_its_audit() {
 }
 
 #[tokio::test]
+async fn each_part_of_a_budget_is_told_of_once_when_it_is_spent() {
+    let telling = Telling::start().await;
+    let api = telling.server.api();
+    let me = api.get("/api/v2/me").await.expect(200);
+    let user = me["user_id"].as_str().unwrap();
+    let path = format!("/api/v2/budgets/{user}");
+    let limit = 12_000;
+    api.put(&path, json!({ "limit_micros": limit })).await.expect(204);
+    let conversation = api.conversation().await;
+    let mut turns = 0;
+    while api.turn(&conversation, "[[pad 4000]]").await.run["state"] == "completed" {
+        turns += 1;
+        assert!(turns < 100, "the budget stops them");
+    }
+    let budgets = api.get("/api/v2/budgets").await.expect(200);
+    let budget = budgets.as_array().unwrap().iter().find(|budget| budget["id"] == user).unwrap();
+    let spent = budget["spent_micros"].as_u64().unwrap();
+    let mut reached: Vec<u64> =
+        [50, 80, 90, 100].into_iter().filter(|part| spent * 100 >= limit * part).collect();
+    assert!(reached.contains(&50) && !reached.contains(&100), "{spent} of {limit}");
+
+    // With a lower limit the rest is reached without a call.
+    api.put(&path, json!({ "limit_micros": spent })).await.expect(204);
+    reached.push(100);
+
+    let told = telling.told("budget.events", reached.len()).await;
+    let told: Vec<Value> = told.iter().map(Found::json).collect();
+    let parts: Vec<u64> = told.iter().map(|one| one["threshold_percent"].as_u64().unwrap()).collect();
+    assert_eq!(parts, reached);
+    for one in &told {
+        assert_eq!(
+            (&one["type"], &one["scope"], &one["budget_id"]),
+            (&json!("budget.threshold"), &json!("user"), &json!(user))
+        );
+    }
+    let last = told.last().unwrap();
+    assert_eq!((&last["spent_micros"], &last["limit_micros"]), (&json!(spent), &json!(spent)));
+}
+
+#[tokio::test]
 async fn a_message_from_outside_is_answered_once_and_garbage_is_kept() {
     let mut telling = Telling::start().await;
     let api = telling.server.api();

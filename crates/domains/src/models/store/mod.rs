@@ -5,7 +5,7 @@ pub(super) mod usage;
 
 use contracts::{RunId, TenantId, UserId};
 use platform::{
-    database::{Error, Migration, Sql, Tx},
+    database::{Error, Migration, Row, Sql, Tx},
     params,
 };
 
@@ -64,20 +64,23 @@ pub(super) async fn hold(tx: &Tx, tenant: TenantId, user: UserId, amount: u64) -
     Ok(changed == 2)
 }
 
+/// Answers the accounts as they are then.
 pub(super) async fn release(
     tx: &Tx,
     tenant: TenantId,
     user: UserId,
     reserved: u64,
     cost: u64,
-) -> Result<(), Error> {
-    tx.run(
-        "UPDATE budget_accounts SET reserved_micros = reserved_micros - $1, spent_micros = spent_micros + $2
-         WHERE tenant_id = $3 AND scope_id IN ($4, $5)",
-        params![reserved, cost, tenant, tenant, user],
-    )
-    .await?;
-    Ok(())
+) -> Result<Vec<Budget>, Error> {
+    let rows = tx
+        .all(
+            "UPDATE budget_accounts SET reserved_micros = reserved_micros - $1, spent_micros = spent_micros + $2
+             WHERE tenant_id = $3 AND scope_id IN ($4, $5)
+             RETURNING scope_id, scope, limit_micros, reserved_micros, spent_micros",
+            params![reserved, cost, tenant, tenant, user],
+        )
+        .await?;
+    rows.iter().map(budget).collect()
 }
 
 pub(super) async fn insert_reservation(tx: &Tx, charge: &Charge, amount: u64) -> Result<(), Error> {
@@ -128,17 +131,32 @@ pub(super) async fn accounts(connection: &impl Sql, tenant: TenantId) -> Result<
             params![tenant],
         )
         .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Budget {
-                id: row.text("scope_id")?,
-                scope: row.text("scope")?,
-                limit_micros: row.int_opt("limit_micros")?.map(i64::unsigned_abs),
-                reserved_micros: row.int("reserved_micros")?.unsigned_abs(),
-                spent_micros: row.int("spent_micros")?.unsigned_abs(),
-            })
-        })
-        .collect()
+    rows.iter().map(budget).collect()
+}
+
+pub(super) async fn account(
+    connection: &impl Sql,
+    tenant: TenantId,
+    id: &str,
+) -> Result<Option<Budget>, Error> {
+    let row = connection
+        .one(
+            "SELECT scope_id, scope, limit_micros, reserved_micros, spent_micros FROM budget_accounts
+             WHERE tenant_id = $1 AND scope_id = $2",
+            params![tenant, id],
+        )
+        .await?;
+    row.as_ref().map(budget).transpose()
+}
+
+fn budget(row: &Row) -> Result<Budget, Error> {
+    Ok(Budget {
+        id: row.text("scope_id")?,
+        scope: row.text("scope")?,
+        limit_micros: row.int_opt("limit_micros")?.map(i64::unsigned_abs),
+        reserved_micros: row.int("reserved_micros")?.unsigned_abs(),
+        spent_micros: row.int("spent_micros")?.unsigned_abs(),
+    })
 }
 
 pub(super) async fn set_limit(tx: &Tx, tenant: TenantId, id: &str, limit: Option<u64>) -> Result<u64, Error> {
