@@ -16,6 +16,7 @@ mod mail;
 mod me;
 mod oidc;
 mod passwords;
+mod reencrypt;
 mod sessions;
 mod sign_in;
 mod store;
@@ -35,6 +36,7 @@ pub use links::{NewLink, issue_link_for_email};
 pub(crate) use mail::Mail;
 pub use oidc::Provider;
 pub(crate) use passwords::Passwords;
+pub use reencrypt::{Reencrypted, reencrypt};
 pub use users::{create_admin, ensure_user};
 pub(crate) use users::{email_of, ensure_person, is_member, join};
 

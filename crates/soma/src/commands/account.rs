@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use domains::identity::{self, NewKey};
+use domains::identity::{self, NewKey, Reencrypted};
 use secrecy::ExposeSecret;
 
 use super::{Failure, config};
@@ -23,6 +23,9 @@ pub enum Admin {
         #[arg(long)]
         if_no_password: bool,
     },
+    /// Encrypt anew, by today's key, what the database keeps of authenticators and single sign-on. Then earlier keys may
+    /// go: the first of SA01_CRYPTO_FERNET_KEY encrypts, or SA01_CRYPTO_TRANSIT_KEY.
+    Reencrypt,
 }
 
 #[derive(Debug, Subcommand)]
@@ -55,6 +58,17 @@ pub async fn admin(command: Admin) -> Result<ExitCode, Failure> {
             let link = identity::issue_link_for_email(&config, &database, &email, if_no_password).await;
             if let Some(link) = link.map_err(Failure::failed)? {
                 println!("{}", link.link.expose_secret());
+            }
+        }
+        Admin::Reencrypt => {
+            let Reencrypted { done, unreadable } =
+                identity::reencrypt(&config, &database).await.map_err(Failure::failed)?;
+            eprintln!("{done} secrets were encrypted anew");
+            if unreadable > 0 {
+                return Err(Failure::Failed(format!(
+                    "{unreadable} were made by none of today's keys and are left as they are: put the earlier key back, \
+                     after the first, and run this again"
+                )));
             }
         }
     }

@@ -3,7 +3,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 
-use crate::harness::{ADMIN, Api, PASSWORD, Reply, Server, every_file, text};
+use crate::harness::{ADMIN, Api, PASSWORD, Reply, Server, every_file, run_in, text};
 
 /// What an authenticator app shows: RFC 6238 with its defaults. `later` steps of 30 s ahead.
 pub fn code(secret: &str, later: u64) -> String {
@@ -59,6 +59,31 @@ async fn signing_in_takes_a_code_that_works_once() {
 
     assert_eq!(login(&server, Some(&codes[0].to_lowercase())).await.status, 200, "a backup code");
     assert_eq!(login(&server, Some(&codes[0])).await.problem(401), "bad_code");
+}
+
+#[tokio::test]
+async fn keys_can_be_replaced_once_what_they_encrypted_is_encrypted_anew() {
+    let mut server = Server::start().await;
+    let ada = server.person(ADMIN, &[]).await;
+    let (secret, _) = set_up(&ada).await;
+    server.kill().await;
+    let setting = "SA01_CRYPTO_FERNET_KEY";
+    let old = server.settings[setting].clone();
+    let new = "A".repeat(43) + "=";
+    let reencrypt = |server: &Server| run_in(server.folder(), &server.settings, &["admin", "reencrypt"]);
+    // Without the earlier key nothing can be read, and nothing is touched.
+    server.settings.insert(setting.into(), new.clone());
+    let refused = reencrypt(&server);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("1 were made by none of today's keys"), "{refused:?}");
+
+    server.settings.insert(setting.into(), format!("{new},{old}"));
+    let done = reencrypt(&server);
+    assert!(text(&done.stderr).contains("1 secrets were encrypted anew"), "{done:?}");
+    server.settings.insert(setting.into(), new);
+    server.restart().await;
+
+    assert_eq!(login(&server, Some(&code(&secret, 1))).await.status, 200);
 }
 
 #[tokio::test]

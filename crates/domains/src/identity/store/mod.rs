@@ -1,6 +1,7 @@
 //! The SQL of identity, a file for each thing.
 
 pub(super) mod attempts;
+pub(super) mod encrypted;
 pub(super) mod keys;
 pub(super) mod links;
 pub(super) mod oidc;
