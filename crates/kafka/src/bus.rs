@@ -2,10 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -27,6 +24,8 @@ const SEND_WAIT: Duration = Duration::from_secs(30);
 /// For so long a producer may bring nothing to the cluster; then another takes its place. The library's may stay where
 /// they are for good, when brokers went away and came back while letters were on their way.
 const SILENT_MAX: Duration = Duration::from_secs(30);
+/// How long topics that could not be made are left alone.
+const MAKE_AGAIN: Duration = Duration::from_secs(30);
 /// For readiness.
 const READY_WAIT: Duration = Duration::from_secs(2);
 
@@ -37,8 +36,6 @@ pub struct Bus {
     /// What the brokers said to the producer.
     quiet: Quiet,
     sending: Mutex<Sending>,
-    /// Whether missing topics were made.
-    made: AtomicBool,
 }
 
 impl fmt::Debug for Bus {
@@ -51,6 +48,8 @@ struct Sending {
     /// Replaced when it has failed for good, or brings nothing to the cluster.
     producer: Arc<Producer>,
     silent_since: Option<Instant>,
+    /// When topics that may be missing are to be made.
+    make_topics_at: Option<Instant>,
 }
 
 /// What is sent, whole.
@@ -59,6 +58,8 @@ pub(crate) struct Parcel {
     pub key: Vec<u8>,
     pub headers: Vec<(String, Vec<u8>)>,
     pub payload: Vec<u8>,
+    /// The longest payload that such a letter may have.
+    pub bytes_max: usize,
 }
 
 impl Bus {
@@ -66,8 +67,9 @@ impl Bus {
     pub fn new(kafka: Kafka) -> Result<Self, Error> {
         let quiet = Quiet::default();
         let producer = Arc::new(producer(&kafka, &quiet)?);
-        let sending = Mutex::new(Sending { producer, silent_since: None });
-        Ok(Self { kafka, quiet, sending, made: AtomicBool::new(false) })
+        let make_topics_at = Some(Instant::now());
+        let sending = Mutex::new(Sending { producer, silent_since: None, make_topics_at });
+        Ok(Self { kafka, quiet, sending })
     }
 
     pub(crate) fn kafka(&self) -> &Kafka {
@@ -89,37 +91,50 @@ impl Bus {
             Ok(new) => Arc::new(new),
             Err(error) => return tracing::error!(%error, "the producer can't be made anew"),
         };
-        let old = std::mem::replace(&mut *self.sending(), Sending { producer: new, silent_since: None });
+        let mut sending = self.sending();
+        sending.silent_since = None;
+        let old = std::mem::replace(&mut sending.producer, new);
+        drop(sending);
         // Its end is waited for, and not here. What it still has is not sent: whoever gave it to it does so again.
         tokio::task::spawn_blocking(move || {
-            old.producer.purge(PurgeConfig::default().queue().inflight());
+            old.purge(PurgeConfig::default().queue().inflight());
             drop(old);
         });
     }
 
-    /// For how long nothing has come to the cluster.
-    fn silent_for(&self, answered: bool) -> Duration {
+    /// For how long nothing has come to the cluster. What is too long for it says nothing about that.
+    fn silent_for(&self, results: &[Result<(), BusError>]) -> Duration {
         let mut sending = self.sending();
-        if answered {
+        if results.iter().any(|result| matches!(result, Ok(()) | Err(BusError::Refused(_)))) {
             sending.silent_since = None;
-            return Duration::ZERO;
+        } else if results.iter().any(|result| matches!(result, Err(BusError::Away(_)))) {
+            sending.silent_since.get_or_insert_with(Instant::now);
         }
-        sending.silent_since.get_or_insert_with(Instant::now).elapsed()
+        sending.silent_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Makes topics that may be missing, if it is time for that.
+    async fn make_topics(&self) -> Result<(), Error> {
+        if self.sending().make_topics_at.is_some_and(|at| at <= Instant::now()) {
+            let again = names::make_missing(&self.kafka).await?;
+            self.sending().make_topics_at = again.then(|| Instant::now() + MAKE_AGAIN);
+        }
+        Ok(())
     }
 
     /// Sends parcels in this order, and answers for each.
     pub(crate) async fn send(&self, parcels: Vec<Parcel>) -> Vec<Result<(), BusError>> {
-        if !self.made.load(Ordering::Relaxed) {
-            match names::make_missing(&self.kafka).await {
-                Ok(()) => self.made.store(true, Ordering::Relaxed),
-                // The producer has tried by itself, and heard why not.
-                Err(error) => return vec![Err(BusError::Away(self.quiet.tell(&error))); parcels.len()],
-            }
+        if let Err(error) = self.make_topics().await {
+            // The producer has tried by itself, and heard why not.
+            return vec![Err(BusError::Away(self.quiet.tell(&error))); parcels.len()];
         }
         let producer = self.producer();
         let sent: Vec<_> = parcels
             .iter()
             .map(|parcel| {
+                if parcel.payload.len() > parcel.bytes_max {
+                    return Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge));
+                }
                 let record = FutureRecord::to(&parcel.topic)
                     .key(&parcel.key)
                     .payload(&parcel.payload)
@@ -134,15 +149,22 @@ impl Bus {
                 Err(_) => Err(KafkaError::Canceled),
             }
         }));
-        let Ok(answers) = tokio::time::timeout(SEND_WAIT, answers).await else {
+        let answers = tokio::time::timeout(SEND_WAIT, answers).await;
+        let fatal = producer.client().fatal_error();
+        // Before it is replaced: whoever has it last waits for its end.
+        drop(producer);
+        let Ok(answers) = answers else {
             self.replace("it has not answered for all letters");
             return vec![Err(BusError::Away("the producer does not answer".into())); parcels.len()];
         };
         let results: Vec<_> =
             answers.into_iter().map(|answer| answer.map_err(|error| told(&error, &self.quiet))).collect();
-        let answered = results.iter().any(|result| !matches!(result, Err(BusError::Away(_))));
-        let silent = self.silent_for(answered);
-        if let Some((_, why)) = producer.client().fatal_error() {
+        if results.iter().any(|result| matches!(result, Err(BusError::Refused(_)))) {
+            // Perhaps for want of its topic.
+            self.sending().make_topics_at.get_or_insert_with(|| Instant::now() + MAKE_AGAIN);
+        }
+        let silent = self.silent_for(&results);
+        if let Some((_, why)) = fatal {
             self.replace(&why);
         } else if silent > SILENT_MAX {
             self.replace("nothing has come to the cluster for a while");
@@ -163,6 +185,7 @@ impl EventBus for Bus {
                 .map(|header| (header.name, header.value.into_bytes()))
                 .collect(),
             payload: letter.payload.into_bytes(),
+            bytes_max: names::LETTER_BYTES_MAX,
         };
         self.send(letters.into_iter().map(parcel).collect()).await
     }
@@ -184,7 +207,8 @@ fn producer(kafka: &Kafka, quiet: &Quiet) -> Result<Producer, Error> {
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("message.timeout.ms", LETTER_WAIT_MS)
-        .set("message.max.bytes", names::LETTER_BYTES_MAX)
+        // With its key and headers.
+        .set("message.max.bytes", (2 * names::DEAD_LETTER_BYTES_MAX).to_string())
         .set("compression.type", "lz4")
         .set("linger.ms", "2")
         // The same as Java's clients, so that a key is in the same partition whoever writes it.

@@ -4,10 +4,14 @@
 //! handled becomes a dead letter, with its own bytes and the reason, before its place is noted. What waits for an engine
 //! that is away waits, and so does what comes after it.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use contracts::events::{EventHandler, HandleError, Received, Topic};
-use platform::config::Kafka;
+use platform::{config::Kafka, task::outcome};
 use rdkafka::{
     Message as _, Offset,
     consumer::{Consumer as _, StreamConsumer},
@@ -23,6 +27,10 @@ const ATTEMPTS_MAX: u32 = 5;
 const AWAY_WAIT: Duration = Duration::from_secs(1);
 /// After a failure of the consumer itself.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long nothing may come before the cluster is asked whether it is there.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+/// A consumer to whom no broker has spoken for so long is made anew: it may have certificates whose time is over.
+const SILENT_MAX: Duration = Duration::from_secs(300);
 
 /// Until `stop`: handles a topic's events as a member of `group`.
 pub async fn consume(
@@ -31,22 +39,32 @@ pub async fn consume(
     group: &str,
     handler: &dyn EventHandler,
     stop: CancellationToken,
-) -> Result<(), Error> {
+) {
     let group = format!("{}{group}", bus.kafka().prefix);
     let mut said = false;
     while !stop.is_cancelled() {
-        let consumer = consumer(bus.kafka(), &group)?;
-        consumer.subscribe(&[&names::of(bus.kafka(), topic)])?;
-        let mut here =
-            Consuming { bus: &bus, topic, handler, consumer: &consumer, tries: HashMap::new(), waits: false };
-        if let Err(error) = here.until(&stop, &mut said).await {
+        let consumed = async {
+            let consumer = Arc::new(consumer(bus.kafka(), &group)?);
+            consumer.subscribe(&[&names::of(bus.kafka(), topic)])?;
+            let mut here = Consuming {
+                bus: &bus,
+                topic,
+                handler,
+                consumer: &consumer,
+                tries: HashMap::new(),
+                waits: false,
+                silent_since: None,
+            };
+            let consumed = here.until(&stop, &mut said).await;
+            // Leaving a group is waited for by the library.
+            drop(tokio::task::spawn_blocking(move || drop(consumer)).await);
+            consumed
+        };
+        if let Err(error) = consumed.await {
             tracing::warn!(%topic, %error, "events are not consumed; trying again");
             stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
         }
-        // Leaving a group is waited for by the library.
-        drop(tokio::task::spawn_blocking(move || drop(consumer)).await);
     }
-    Ok(())
 }
 
 fn consumer(kafka: &Kafka, group: &str) -> Result<StreamConsumer<Quiet>, Error> {
@@ -69,21 +87,37 @@ struct Consuming<'a> {
     bus: &'a Bus,
     topic: Topic,
     handler: &'a dyn EventHandler,
-    consumer: &'a StreamConsumer<Quiet>,
+    consumer: &'a Arc<StreamConsumer<Quiet>>,
     /// How often the event at a place was handled in vain, by partition.
     tries: HashMap<i32, (i64, u32)>,
     /// Whether it was said that something is away.
     waits: bool,
+    /// Since when no broker has spoken to the consumer.
+    silent_since: Option<Instant>,
 }
 
 impl Consuming<'_> {
     async fn until(&mut self, stop: &CancellationToken, said: &mut bool) -> Result<(), Error> {
-        while let Some(received) = stop.run_until_cancelled(self.consumer.recv()).await {
+        let consumer = self.consumer;
+        while let Some(received) =
+            stop.run_until_cancelled(tokio::time::timeout(IDLE_MAX, consumer.recv())).await
+        {
+            let received = match received {
+                Ok(received) => received.map_err(Error::from),
+                Err(_) => match self.ask().await {
+                    Ok(()) => {
+                        self.silent_since = None;
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                },
+            };
             let message = match received {
                 Ok(message) => message,
                 Err(error) => {
-                    if self.consumer.client().fatal_error().is_some() {
-                        return Err(error.into());
+                    let silent = self.silent_since.get_or_insert_with(Instant::now).elapsed();
+                    if consumer.client().fatal_error().is_some() || silent > SILENT_MAX {
+                        return Err(error);
                     }
                     if !std::mem::replace(said, true) {
                         tracing::warn!(topic = %self.topic, %error, "events are waited for");
@@ -93,6 +127,7 @@ impl Consuming<'_> {
                 }
             };
             *said = false;
+            self.silent_since = None;
             if let Some(wait) = self.take(&message).await? {
                 let offset = Offset::Offset(message.offset());
                 stop.run_until_cancelled(tokio::time::sleep(wait)).await;
@@ -101,6 +136,13 @@ impl Consuming<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a broker answers.
+    async fn ask(&self) -> Result<(), Error> {
+        let consumer = Arc::clone(self.consumer);
+        let asked = move || consumer.fetch_metadata(None, crate::ANSWER_WAIT).map(drop).map_err(Error::from);
+        outcome(tokio::task::spawn_blocking(asked)).await
     }
 
     /// Handles an event; answers after what wait it is to be handled again, if it is.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contracts::events::{Received, Topic};
+use contracts::events::{BusError, Received, Topic};
 use data_encoding::BASE64;
 use platform::{config::Kafka, durable::unix_ms, task::outcome};
 use rdkafka::{
@@ -22,6 +22,8 @@ use crate::{ANSWER_WAIT, Bus, Error, Quiet, bus::Parcel, code, consumer::receive
 const GROUP: &str = "soma.dlq";
 /// Dead letters that are sent again before their place is noted.
 const TOGETHER: usize = 500;
+/// More of a reason is not kept.
+const REASON_BYTES_MAX: usize = 4096;
 /// How long reading to the end of a topic may take.
 const READ_WAIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(200);
@@ -39,7 +41,7 @@ struct Payload {
     /// The event's own text.
     #[serde(skip_serializing_if = "Option::is_none")]
     original_event: Option<String>,
-    /// Its bytes, where they are no text.
+    /// Its bytes, where they are no text, or one that is longer in JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     original_event_base64: Option<String>,
     source_topic: String,
@@ -50,28 +52,51 @@ struct Payload {
     timestamp: i64,
 }
 
-pub(crate) async fn bury(
-    bus: &Bus,
-    event: &Received,
-    reason: &Reason,
-) -> Result<(), contracts::events::BusError> {
-    let text = String::from_utf8(event.payload.clone());
-    let payload = Payload {
-        original_event_base64: text.is_err().then(|| BASE64.encode(&event.payload)),
-        original_event: text.ok(),
+pub(crate) async fn bury(bus: &Bus, event: &Received, reason: &Reason) -> Result<(), BusError> {
+    let mut payload = Payload {
+        original_event: None,
+        original_event_base64: None,
         source_topic: names::of(bus.kafka(), event.topic),
-        error_message: reason.message.clone(),
+        error_message: shortened(&reason.message),
         error_type: reason.code.clone(),
         retry_count: reason.tries,
         timestamp: unix_ms(),
     };
-    let parcel = Parcel {
+    let in_base64 = BASE64.encode(&event.payload);
+    match String::from_utf8(event.payload.clone()) {
+        Ok(text) if json_bytes(&text) <= in_base64.len() => payload.original_event = Some(text),
+        _ => payload.original_event_base64 = Some(in_base64),
+    }
+    let parcel = |payload: &Payload, headers| Parcel {
         topic: names::of_dead(bus.kafka(), event.topic),
         key: event.key.clone(),
-        headers: event.headers.clone(),
-        payload: serde_json::to_vec(&payload).unwrap_or_default(),
+        headers,
+        payload: serde_json::to_vec(payload).unwrap_or_default(),
+        bytes_max: names::DEAD_LETTER_BYTES_MAX,
     };
-    bus.send(vec![parcel]).await.into_iter().collect()
+    let whole = bus.send(vec![parcel(&payload, event.headers.clone())]).await.into_iter().collect();
+    let Err(BusError::Impossible(_)) = whole else { return whole };
+    // An operator's topic may take shorter letters only. What is behind this one must not wait for ever.
+    payload.original_event = None;
+    payload.original_event_base64 = None;
+    let bytes = event.payload.len();
+    payload.error_message =
+        format!("{} (its {bytes} bytes are too many for this topic)", payload.error_message);
+    tracing::error!(topic = %event.topic, bytes, "the topic of dead letters does not take an event's bytes: they are left out");
+    bus.send(vec![parcel(&payload, Vec::new())]).await.into_iter().collect()
+}
+
+/// A text's length as JSON.
+fn json_bytes(text: &str) -> usize {
+    serde_json::to_string(text).map_or(usize::MAX, |json| json.len())
+}
+
+/// A fault of an event may quote all of it.
+fn shortened(reason: &str) -> String {
+    match reason.get(..reason.floor_char_boundary(REASON_BYTES_MAX)) {
+        Some(first) if first.len() < reason.len() => format!("{first}…"),
+        _ => reason.to_owned(),
+    }
 }
 
 /// A dead letter, as it lies in its topic.
@@ -82,8 +107,8 @@ pub struct DeadLetter {
     pub offset: i64,
     pub key: Vec<u8>,
     pub headers: Vec<(String, Vec<u8>)>,
-    /// The event's own bytes.
-    pub original: Vec<u8>,
+    /// The event's own bytes; `None` where they were too many for the topic.
+    pub original: Option<Vec<u8>>,
     pub error_type: String,
     pub error_message: String,
     pub retry_count: u32,
@@ -131,11 +156,19 @@ pub async fn replay(bus: &Bus, topic: Topic, which: Which) -> Result<usize, Erro
             if later.contains(&letter.partition) {
                 continue;
             }
+            let Some(payload) = letter.original else {
+                if which != Which::Open {
+                    return Err(Error::NotThere("its bytes were too many to be kept".to_owned()));
+                }
+                places.insert(letter.partition, letter.offset + 1);
+                continue;
+            };
             let parcel = Parcel {
                 topic: names::of(bus.kafka(), topic),
                 key: letter.key,
                 headers: letter.headers,
-                payload: letter.original,
+                payload,
+                bytes_max: names::LETTER_BYTES_MAX,
             };
             let result: Result<(), _> = bus.send(vec![parcel]).await.into_iter().collect();
             if let Err(error) = result {
@@ -251,11 +284,12 @@ fn noted_place(consumer: &BaseConsumer<Quiet>, name: &str, partition: i32) -> Re
 fn letter(topic: Topic, partition: i32, offset: i64, received: Received) -> DeadLetter {
     let Received { key, headers, payload, .. } = received;
     let read: Option<Payload> = serde_json::from_slice(&payload).ok();
-    let original = read.as_ref().and_then(|read| match (&read.original_event, &read.original_event_base64) {
-        (Some(text), _) => Some(text.clone().into_bytes()),
-        (None, Some(encoded)) => BASE64.decode(encoded.as_bytes()).ok(),
-        (None, None) => None,
-    });
+    let original = match &read {
+        None => Some(payload),
+        Some(Payload { original_event: Some(text), .. }) => Some(text.clone().into_bytes()),
+        Some(Payload { original_event_base64: Some(encoded), .. }) => BASE64.decode(encoded.as_bytes()).ok(),
+        Some(_) => None,
+    };
     let (error_type, error_message, retry_count, at) = match read {
         Some(read) => (read.error_type, read.error_message, read.retry_count, read.timestamp),
         None => ("unknown".to_owned(), "not a dead letter of this program".to_owned(), 0, 0),
@@ -266,7 +300,7 @@ fn letter(topic: Topic, partition: i32, offset: i64, received: Received) -> Dead
         offset,
         key,
         headers,
-        original: original.unwrap_or(payload),
+        original,
         error_type,
         error_message,
         retry_count,

@@ -20,8 +20,8 @@ use kafka::{
 };
 use platform::{
     config::Kafka,
-    database::{Database, Error, Migration, MigrationTrait, MigratorTrait, migrate},
-    outbox,
+    database::{Database, Error, Migration, MigrationTrait, MigratorTrait, Sql as _, migrate},
+    outbox, params,
 };
 use serde_json::json;
 use testing::{OwnEngine, TestDatabase, Topics, engines, topics::Found};
@@ -82,6 +82,13 @@ impl Carried {
             })
             .await;
         written.unwrap();
+    }
+
+    /// Changes one event.
+    async fn change(&self, sql: &'static str, value: &'static str) {
+        let changed: Result<u64, Error> =
+            self.database.write(move |tx| Box::pin(async move { tx.run(sql, params![value]).await })).await;
+        assert_eq!(changed.unwrap(), 1);
     }
 
     async fn waiting(&self) -> i64 {
@@ -263,6 +270,50 @@ async fn what_can_never_be_delivered_is_dead_and_holds_nothing_up() {
     carrier.await.unwrap();
 }
 
+#[tokio::test]
+async fn events_of_a_newer_versions_topics_are_left_to_it_and_hold_nothing_up() {
+    let carried = Carried::new(shared(), TestDatabase::empty()).await;
+    let conversation = ConversationId::new();
+    carried.put(vec![event(conversation, 0, "newer"), event(conversation, 1, "known")]).await;
+    let name_topic =
+        async |topic: &'static str| carried.change("UPDATE outbox SET topic = $1 WHERE id = 1", topic).await;
+    name_topic("topic.of.a.newer.version").await;
+    let (stop, carrier) = carried.carrier();
+    until("the one it knows is carried", async || carried.waiting().await == 1).await;
+    assert_eq!(numbers(&carried.found().await)[&conversation.to_string()], [1]);
+
+    name_topic(Topic::ToolResults.as_str()).await;
+
+    carried.put(vec![event(conversation, 2, "after")]).await;
+    carried.until_carried().await;
+    assert_eq!(numbers(&carried.found().await)[&conversation.to_string()], [1, 0, 2]);
+    stop.cancel();
+    carrier.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_behind_a_refused_event_holds_nobody_else_up() {
+    for kept in [TestDatabase::empty(), TestDatabase::on_postgres()] {
+        let carried = Carried::new(shared(), kept).await;
+        let (refused, other) = (ConversationId::new(), ConversationId::new());
+        let many: Vec<Event> = (0..1200).map(|number| event(refused, number, "behind")).collect();
+        carried.put(many).await;
+        carried.put(vec![event(other, 0, "free")]).await;
+        let due_at = "UPDATE outbox SET attempts = 1, due_at = CAST($1 AS BIGINT) WHERE id = 1";
+        carried.change(due_at, "99999999999999").await;
+        let (stop, carrier) = carried.carrier();
+        until("the other one is carried", async || carried.waiting().await == 1200).await;
+        assert_eq!(numbers(&carried.found().await), HashMap::from([(other.to_string(), vec![0])]));
+
+        carried.change(due_at, "1").await;
+
+        carried.until_carried().await;
+        assert_eq!(numbers(&carried.found().await)[&refused.to_string()], (0..1200).collect::<Vec<_>>());
+        stop.cancel();
+        carrier.await.unwrap();
+    }
+}
+
 /// Does what an event says, and notes it.
 #[derive(Default)]
 struct Handler(Mutex<Vec<String>>);
@@ -321,7 +372,7 @@ async fn what_comes_in_is_handled_and_what_can_not_be_is_kept_and_sent_again() {
     until("all are handled", async || handler.handled().len() >= all.len()).await;
     assert_eq!(handler.handled(), all, "in order, and what waits holds up what comes after it");
     stop.cancel();
-    consumed.await.unwrap().unwrap();
+    consumed.await.unwrap();
 
     // Another member goes on where the first one ended.
     let (stop, consumed) = start();
@@ -330,8 +381,10 @@ async fn what_comes_in_is_handled_and_what_can_not_be_is_kept_and_sent_again() {
     assert_eq!(handler.handled().len(), all.len() + 1, "nothing was handed out twice");
 
     let letters = dead::list(&kafka, topic, Which::Open, 10).await.unwrap();
-    let told: Vec<_> =
-        letters.iter().map(|letter| (&letter.original[..], letter.error_type.as_str())).collect();
+    let told: Vec<_> = letters
+        .iter()
+        .map(|letter| (letter.original.as_deref().unwrap(), letter.error_type.as_str()))
+        .collect();
     assert_eq!(told, [(b"{ garbage" as &[u8], "garbage"), (b"\xff\xfe", "garbage")], "with their own bytes");
     assert_eq!((&letters[0].key[..], letters[0].retry_count), (b"key" as &[u8], 1));
 
@@ -352,7 +405,54 @@ async fn what_comes_in_is_handled_and_what_can_not_be_is_kept_and_sent_again() {
         dead::replay(&bus, topic, none).await.unwrap_err().to_string().contains("no dead letter at 0:99")
     );
     stop.cancel();
-    consumed.await.unwrap().unwrap();
+    consumed.await.unwrap();
+}
+
+/// What is in the dead letters once garbage of this length has been taken, and something good after it.
+async fn after_garbage(kafka: &Kafka, bytes: usize) -> Vec<dead::DeadLetter> {
+    let bus = Arc::new(Bus::new(kafka.clone()).unwrap());
+    let topic = Topic::ConversationInbound;
+    let nothing =
+        Letter { topic: Topic::AuditEvents, key: "k".into(), headers: vec![], payload: "{}".into() };
+    assert_eq!(bus.publish(vec![nothing]).await, [Ok(())]);
+    let topics = Topics::new(&kafka.servers, &kafka.prefix);
+    tokio::task::spawn_blocking(move || {
+        topics.write(topic.as_str(), "key", &vec![b'\x01'; bytes]);
+        topics.write(topic.as_str(), "key", b"good");
+    })
+    .await
+    .unwrap();
+    let (stop, handler) = (CancellationToken::new(), Arc::new(Handler::default()));
+    let consumed = {
+        let (bus, handler, stop) = (Arc::clone(&bus), Arc::clone(&handler), stop.clone());
+        tokio::spawn(async move { consume(bus, topic, "testers", &*handler, stop).await })
+    };
+    until("what is behind it is handled", async || handler.handled().last().is_some_and(|one| one == "good"))
+        .await;
+    stop.cancel();
+    consumed.await.unwrap();
+    dead::list(kafka, topic, Which::All, 10).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_dead_letter_holds_the_longest_event_that_can_come_in() {
+    let bytes = 8 * 1024 * 1024 - 1024;
+    // In JSON's own text each of these bytes would be six.
+    let letters = after_garbage(&shared(), bytes).await;
+    let [letter] = letters.as_slice() else { panic!("{}", letters.len()) };
+    assert!(letter.original.as_deref() == Some(&vec![1; bytes][..]), "{}", letter.error_message);
+}
+
+#[tokio::test]
+async fn a_topic_of_dead_letters_that_takes_no_long_ones_holds_nothing_up() {
+    let kafka = shared();
+    Topics::new(&kafka.servers, &kafka.prefix).make("conversation.inbound.dlq", "2000").await;
+    let letters = after_garbage(&kafka, 100_000).await;
+    let [letter] = letters.as_slice() else { panic!("{}", letters.len()) };
+    assert_eq!((&letter.original, letter.error_type.as_str()), (&None, "garbage"));
+    assert!(letter.error_message.contains("its 100000 bytes are too many"), "{}", letter.error_message);
+    let bus = Bus::new(kafka).unwrap();
+    assert_eq!(dead::replay(&bus, letter.topic, Which::Open).await.unwrap(), 0);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Who carries events: this process, whenever no other of its database does, and who takes those from outside.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use contracts::events::Topic;
 use domains::{
@@ -16,6 +16,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::Failure;
+
+/// How long what carries events is waited for at the end, and after it broke off.
+const END_WAIT: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The members of this group share the events from outside.
 const GROUP: &str = "soma.conversations";
@@ -48,26 +52,36 @@ impl Carriers {
         let (Some(events), Some(kafka)) = (app.bus.clone(), kafka_config(&app.config)) else {
             return Ok(Self::default());
         };
+        // A rule can count from nothing to one only if it has seen nothing.
+        metrics::counter!("outbox_dead_total").increment(0);
+        metrics::counter!("events_dead_total", "topic" => Topic::ConversationInbound.as_str()).increment(0);
         let mut carriers =
             vec![tokio::spawn(outbox::relay(app.database.clone(), events, check, stop.clone()))];
         if !kafka.inbound_accounts.is_empty() {
             let handler = Inbound::new(Arc::clone(app), kafka.inbound_accounts.clone());
             let (dead_letters, stop) = (Arc::new(a_bus(kafka)?), stop.clone());
+            let handler = Arc::new(handler);
             carriers.push(tokio::spawn(async move {
-                let consumed =
-                    kafka::consume(dead_letters, Topic::ConversationInbound, GROUP, &handler, stop).await;
-                if let Err(error) = consumed {
-                    tracing::error!(%error, "messages from outside are not taken");
+                while !stop.is_cancelled() {
+                    let (bus, handler, until) =
+                        (Arc::clone(&dead_letters), Arc::clone(&handler), stop.clone());
+                    let consuming = tokio::spawn(async move {
+                        kafka::consume(bus, Topic::ConversationInbound, GROUP, &*handler, until).await;
+                    });
+                    if let Err(error) = consuming.await {
+                        tracing::error!(%error, "taking messages from outside broke off; it begins anew");
+                        stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
+                    }
                 }
             }));
         }
         Ok(Self(carriers))
     }
 
-    /// After `stop`.
+    /// After `stop`. Nothing is lost of what is not waited for: it is carried, or taken, by whoever comes next.
     pub async fn end(self) {
-        for carrier in self.0 {
-            drop(carrier.await);
+        if tokio::time::timeout(END_WAIT, futures::future::join_all(self.0)).await.is_err() {
+            tracing::warn!("events that are on their way are not waited for any longer");
         }
     }
 }

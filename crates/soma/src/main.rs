@@ -11,7 +11,7 @@ mod gateway;
 mod turns;
 mod web;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 
@@ -29,6 +29,9 @@ struct Arguments {
     command: Command,
 }
 
+/// For threads that have not ended when the command has.
+const END_WAIT: Duration = Duration::from_secs(5);
+
 /// sysexits.h: EX_CONFIG.
 const CONFIGURATION: u8 = 78;
 
@@ -41,7 +44,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(commands::run(arguments.command)) {
+    let ended = runtime.block_on(commands::run(arguments.command));
+    // What a library waits in does not keep the program from ending.
+    runtime.shutdown_timeout(END_WAIT);
+    match ended {
         Ok(code) => code,
         Err(Failure::Configuration(problem)) => {
             eprintln!("soma: {problem}");

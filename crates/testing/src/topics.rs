@@ -7,6 +7,8 @@ use std::{
 
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _},
     message::Headers as _,
@@ -17,6 +19,8 @@ use serde_json::Value;
 use crate::engines::Printed;
 
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// More than a topic of ours takes.
+const BYTES_MAX: &str = "16777216";
 const POLL: Duration = Duration::from_millis(100);
 /// Longest time for reading what is there.
 const READ_WAIT: Duration = Duration::from_secs(30);
@@ -128,13 +132,27 @@ impl Topics {
         all
     }
 
+    /// Makes a topic that takes payloads of so many bytes.
+    ///
+    /// # Panics
+    /// When the cluster does not make it.
+    pub async fn make(&self, topic: &str, bytes_max: &str) {
+        let name = format!("{}{topic}", self.prefix);
+        let admin: AdminClient<DefaultClientContext> = self.client().create().expect("a client");
+        let new = NewTopic::new(&name, 1, TopicReplication::Fixed(1)).set("max.message.bytes", bytes_max);
+        let made = admin.create_topics([&new], &AdminOptions::new()).await.expect("the cluster answers");
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+    }
+
     /// Puts something into a topic. Blocks until the cluster has it.
     ///
     /// # Panics
     /// When the cluster does not take it.
     pub fn write(&self, topic: &str, key: &str, payload: &[u8]) {
         let name = format!("{}{topic}", self.prefix);
-        let producer: BaseProducer = self.client().create().expect("a producer");
+        let mut config = self.client();
+        config.set("message.max.bytes", BYTES_MAX);
+        let producer: BaseProducer = config.create().expect("a producer");
         producer.send(BaseRecord::to(&name).key(key).payload(payload)).expect("a place in the queue");
         producer.flush(ANSWER_WAIT).expect("the cluster takes it");
     }

@@ -227,6 +227,9 @@ pub(super) fn by_bytes(statement: &str) -> String {
     made
 }
 
+/// A process that is stopped, though its connection lasts, holds no lock for longer than this. Others ask each second.
+const UNHEARD_MAX: &str = "SET idle_session_timeout = '15s'";
+
 /// A lock that one process holds as long as its connection lasts: free the moment it is gone.
 #[derive(Debug)]
 pub(crate) struct Lock(Box<PgConnection>);
@@ -235,6 +238,7 @@ impl Lock {
     /// `None` while another holds it.
     pub(crate) async fn take(at: &Postgres, number: i64) -> Result<Option<Self>, sqlx::Error> {
         let mut connection = at.options().connect().await?;
+        sqlx::query(UNHEARD_MAX).execute(&mut connection).await?;
         let sql = sqlx::query("SELECT pg_try_advisory_lock($1)").bind(number);
         let taken: bool = sql.fetch_one(&mut connection).await?.try_get(0)?;
         Ok(taken.then(|| Self(Box::new(connection))))

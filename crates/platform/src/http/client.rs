@@ -75,6 +75,12 @@ struct Hop {
 }
 
 impl TrustedProxies {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty()
+    }
+
     /// The same, whose word stands in this header.
     #[must_use]
     pub fn that_write(self, header: ProxyHeader) -> Self {
@@ -94,7 +100,7 @@ impl TrustedProxies {
     #[must_use]
     pub fn client(&self, peer: IpAddr, tls: bool, headers: &HeaderMap) -> ClientAddress {
         let mut client = ClientAddress { ip: peer.to_canonical(), secure: tls };
-        if self.networks.is_empty() || !self.contains(peer) {
+        if self.is_empty() || !self.contains(peer) {
             return client;
         }
         let hops = match self.header {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -30,6 +30,12 @@ const AWAY_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::f
 const SAID_EVERY: Duration = Duration::from_secs(60);
 /// Longer than anything within takes that is to come to an end.
 const CARRY_MAX: Duration = Duration::from_secs(120);
+/// A process that has not got further for this long can't: it gives the duty up, whatever it waits in.
+const STUCK_AFTER: Duration = Duration::from_secs(180);
+/// A process to which the bus is away for this long lets another try, and stands back for as long as that may take.
+const STEP_ASIDE: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(5));
+/// How long, after the end was asked for, what is on its way is waited for: otherwise it is sent twice.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 /// More that wait are not counted.
 const COUNTED_MAX: i64 = 100_000;
 
@@ -44,27 +50,92 @@ pub async fn waiting(database: &Database) -> Result<i64, Error> {
 /// Until `stop`: carries events whenever no other process of this database does.
 pub async fn relay(database: Database, bus: Arc<dyn EventBus>, check: Check, stop: CancellationToken) {
     while !stop.is_cancelled() {
+        let mut wait = STAND_BY;
         match Lease::try_acquire(database.location(), Duty::Relay).await {
             Ok(Some(lease)) => {
                 tracing::debug!("this process carries events to the bus");
                 let lost = stop.child_token();
-                let held = lease.hold(database.location().clone(), lost.clone());
-                let carried = carry(&database, &*bus, check, &lost);
-                // Whichever way the lease ends, its token has ended with it.
-                let (held, ()) = tokio::join!(held, carried);
-                drop(held);
+                let held = tokio::spawn(lease.hold(database.location().clone(), lost.clone()));
+                if while_held(&database, &bus, check, &lost).await == Ended::Aside {
+                    wait = STEP_ASIDE.1;
+                }
+                lost.cancel();
+                drop(held.await);
+                say_oldest(0);
             }
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "events are not carried to the bus"),
         }
-        stop.run_until_cancelled(tokio::time::sleep(STAND_BY)).await;
+        stop.run_until_cancelled(tokio::time::sleep(wait)).await;
     }
 }
 
-async fn carry(database: &Database, bus: &dyn EventBus, check: Check, stop: &CancellationToken) {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Stopped,
+    /// Another process may have more luck.
+    Aside,
+}
+
+/// Carries until `stop`, or until it is plain that this process can't. In a task of its own: one that panics or is stuck
+/// must not keep the duty.
+async fn while_held(
+    database: &Database,
+    bus: &Arc<dyn EventBus>,
+    check: Check,
+    stop: &CancellationToken,
+) -> Ended {
+    let alive = Arc::new(Mutex::new(Instant::now()));
+    let carrying = {
+        let (database, bus, stop, alive) =
+            (database.clone(), Arc::clone(bus), stop.clone(), Arc::clone(&alive));
+        tokio::spawn(async move { carry(&database, &*bus, check, &stop, &alive).await })
+    };
+    let abort = carrying.abort_handle();
+    let stuck = async {
+        loop {
+            let idle = alive.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+            match STUCK_AFTER.checked_sub(idle) {
+                Some(left) => tokio::time::sleep(left).await,
+                None => return,
+            }
+        }
+    };
+    tokio::select! {
+        ended = carrying => ended.unwrap_or_else(|error| {
+            tracing::error!(%error, "carrying events to the bus broke off; it begins anew");
+            Ended::Aside
+        }),
+        () = stuck => {
+            abort.abort();
+            tracing::error!("carrying events to the bus is stuck; it begins anew");
+            Ended::Aside
+        }
+    }
+}
+
+async fn carry(
+    database: &Database,
+    bus: &dyn EventBus,
+    check: Check,
+    stop: &CancellationToken,
+    alive: &Mutex<Instant>,
+) -> Ended {
     let mut away = Away::default();
     while !stop.is_cancelled() {
-        let wait = match tokio::time::timeout(CARRY_MAX, carry_some(database, bus, check)).await {
+        *alive.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        if away.lasts() > STEP_ASIDE.0 {
+            return Ended::Aside;
+        }
+        let last_wait = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_WAIT).await;
+        };
+        let carried = tokio::select! {
+            carried = tokio::time::timeout(CARRY_MAX, carry_some(database, bus, check)) => carried,
+            () = last_wait => break,
+        };
+        let wait = match carried {
             Ok(Ok(Carried::All)) => {
                 away.is_over();
                 continue;
@@ -85,6 +156,7 @@ async fn carry(database: &Database, bus: &dyn EventBus, check: Check, stop: &Can
         };
         stop.run_until_cancelled(rest).await;
     }
+    Ended::Stopped
 }
 
 /// Says that something is away, now and again, and for how long it is to be left alone.
@@ -115,6 +187,10 @@ impl Away {
         absence.wait
     }
 
+    fn lasts(&self) -> Duration {
+        self.0.as_ref().map_or(Duration::ZERO, |absence| absence.began.elapsed())
+    }
+
     fn is_over(&mut self) {
         if self.0.take().is_some() {
             tracing::info!("events go to the bus again");
@@ -132,18 +208,11 @@ enum Carried {
 
 async fn carry_some(database: &Database, bus: &dyn EventBus, check: Check) -> Result<Carried, Error> {
     let now = unix_ms();
-    // What stands behind an event of its key that is to be tried later waits with it.
-    let mut held = HashSet::new();
     let mut verdicts = Vec::new();
     let mut sent: Vec<Kept> = Vec::new();
-    for kept in store::pending(database.read(), BATCH).await? {
-        if held.contains(&kept.letter.key) {
-            continue;
-        }
-        if kept.due_at > now {
-            held.insert(kept.letter.key);
-            continue;
-        }
+    let waiting = store::pending(database.read(), now, BATCH).await?;
+    say_oldest(waiting.first().map_or(0, |kept| now.saturating_sub(kept.created_at)));
+    for kept in waiting {
         match check(&kept.letter) {
             Ok(()) => sent.push(kept),
             Err(problem) => verdicts.push(Verdict::new(&kept, &BusError::Impossible(problem), now)),
@@ -161,8 +230,9 @@ async fn carry_some(database: &Database, bus: &dyn EventBus, check: Check) -> Re
     let mut there = Vec::new();
     let mut away = None;
     for (kept, result) in sent.iter().zip(results) {
-        // After a failure of its key it is sent again, so that the order comes out right.
-        if failed.contains(&kept.letter.key) {
+        // After a failure of its key in its topic it is sent again, so that the order comes out right.
+        let line = (kept.letter.topic, &kept.letter.key);
+        if failed.contains(&line) {
             continue;
         }
         match result {
@@ -171,7 +241,7 @@ async fn carry_some(database: &Database, bus: &dyn EventBus, check: Check) -> Re
             Err(BusError::Away(_)) if crate::faults::broken("outbox_early") => there.push(kept.id),
             Err(error @ BusError::Impossible(_)) => verdicts.push(Verdict::new(kept, &error, now)),
             Err(error) => {
-                failed.insert(&kept.letter.key);
+                failed.insert(line);
                 match error {
                     BusError::Away(_) => away = away.or(Some(error)),
                     _ => verdicts.push(Verdict::new(kept, &error, now)),
@@ -197,6 +267,12 @@ async fn carry_some(database: &Database, bus: &dyn EventBus, check: Check) -> Re
             .await?;
     }
     Ok(away.map_or(Carried::All, Carried::Away))
+}
+
+/// How long the oldest event that is to be carried has waited, for whoever watches over that.
+#[expect(clippy::cast_precision_loss, reason = "a time to look at")]
+fn say_oldest(ms: i64) {
+    metrics::gauge!("outbox_oldest_seconds").set(ms as f64 / 1000.0);
 }
 
 /// What becomes of an event that was refused.

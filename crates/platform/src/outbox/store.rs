@@ -22,14 +22,19 @@ macro_rules! table {
     };
 }
 
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    name: "platform_0003_outbox",
-    // Given out under the lock that all changes take, so that the order of the numbers is that of the commits.
-    postgres: Some(&[table!("BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"), INDEX]),
-    statements: &[table!("INTEGER PRIMARY KEY AUTOINCREMENT"), INDEX],
-}];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "platform_0003_outbox",
+        // Given out under the lock that all changes take, so that the order of the numbers is that of the commits.
+        postgres: Some(&[table!("BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"), INDEX]),
+        statements: &[table!("INTEGER PRIMARY KEY AUTOINCREMENT"), INDEX],
+    },
+    Migration { name: "platform_0005_outbox_refused", postgres: None, statements: &[INDEX_OF_REFUSED] },
+];
 
 const INDEX: &str = "CREATE INDEX outbox_state ON outbox (state, id)";
+const INDEX_OF_REFUSED: &str =
+    "CREATE INDEX outbox_refused ON outbox (topic, event_key) WHERE state = 'pending' AND due_at > 0";
 
 const COLUMNS: usize = 6;
 
@@ -65,7 +70,6 @@ pub(super) struct Kept {
     pub event_id: String,
     pub letter: Letter,
     pub attempts: i64,
-    pub due_at: i64,
     pub error: Option<String>,
     pub created_at: i64,
 }
@@ -73,7 +77,7 @@ pub(super) struct Kept {
 macro_rules! kept {
     ($rest:literal) => {
         concat!(
-            "SELECT id, event_id, topic, event_key, headers, payload, attempts, due_at, error, created_at FROM outbox ",
+            "SELECT id, event_id, topic, event_key, headers, payload, attempts, error, created_at FROM outbox ",
             $rest
         )
     };
@@ -92,16 +96,29 @@ fn kept(row: &Row) -> Result<Kept, Error> {
             payload: row.text("payload")?,
         },
         attempts: row.int("attempts")?,
-        due_at: row.int("due_at")?,
         error: row.text_opt("error")?,
         created_at: row.int("created_at")?,
     })
 }
 
-/// The oldest events that wait, in the order of their commits.
-pub(super) async fn pending(connection: &impl Sql, limit: i64) -> Result<Vec<Kept>, Error> {
-    let sql = kept!("WHERE state = 'pending' ORDER BY id LIMIT $1");
-    connection.all(sql, params![limit]).await?.iter().map(kept).collect()
+static PENDING: LazyLock<String> = LazyLock::new(|| {
+    let topics: Vec<String> = Topic::ALL.iter().map(|topic| format!("'{topic}'")).collect();
+    format!(
+        kept!(
+            "WHERE state = 'pending' AND topic IN ({}) AND NOT EXISTS (
+                 SELECT 1 FROM outbox refused
+                 WHERE refused.state = 'pending' AND refused.due_at > 0 AND refused.due_at > $1
+                   AND refused.topic = outbox.topic AND refused.event_key = outbox.event_key)
+             ORDER BY id LIMIT $2"
+        ),
+        topics.join(", ")
+    )
+});
+
+/// The oldest events whose time has come, in the order of their commits. What has the topic and the key of one that was
+/// refused waits with it. Those of topics that only a newer version knows are left to it.
+pub(super) async fn pending(connection: &impl Sql, now: i64, limit: i64) -> Result<Vec<Kept>, Error> {
+    connection.all(PENDING.as_str(), params![now, limit]).await?.iter().map(kept).collect()
 }
 
 const AMONG: Text = Text {

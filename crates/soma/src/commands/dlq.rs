@@ -182,7 +182,7 @@ async fn show(config: &Config, event: Name) -> Result<(), Failure> {
             let database = open_migrated_database(config).await.map_err(Failure::failed)?;
             let found = outbox::find_dead(&database, id).await.map_err(Failure::failed)?;
             let found = found.ok_or_else(|| not_there(event))?;
-            (of_outbox(&found), found.payload.into_bytes())
+            (of_outbox(&found), Some(found.payload.into_bytes()))
         }
         Name::Letter { topic, partition, offset } => {
             let which = Which::At { partition, offset };
@@ -194,6 +194,7 @@ async fn show(config: &Config, event: Name) -> Result<(), Failure> {
     eprintln!("{}: {}", shown.code, shown.problem);
     eprintln!("for {}, {} tries, {}", shown.topic, shown.tries, Timestamp(shown.at_ms));
     // The bytes as they are, so that they can be piped.
+    let original = original.ok_or_else(|| Failure::Failed("its bytes were not kept".to_owned()))?;
     std::io::Write::write_all(&mut std::io::stdout(), &original).map_err(Failure::failed)?;
     println!();
     Ok(())

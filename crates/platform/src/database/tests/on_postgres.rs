@@ -1,8 +1,11 @@
 //! What a server does that a file does not: it goes away, and its connections break at any moment.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use sea_orm_migration::MigratorTrait;
@@ -16,7 +19,7 @@ use url::Url;
 
 use super::{keep, kept, open};
 use crate::{
-    database::{Database, Error, Location, Migration, MigrationTrait, Sql, migrate, pending},
+    database::{Database, Error, Location, Migration, MigrationTrait, Sql, migrate, pending, postgres},
     params,
 };
 
@@ -122,6 +125,21 @@ async fn what_only_reads_can_change_nothing() {
     let database = open(place.dsn()).await;
     let refused = database.read().run("INSERT INTO kept VALUES (1)", params![]).await.unwrap_err();
     assert!(refused.to_string().contains("read-only"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_process_that_is_stopped_holds_no_lock_for_ever() {
+    let place = TestDatabase::on_postgres();
+    let Location::Postgres(at) = place.dsn().parse().unwrap() else { panic!("{}", place.dsn()) };
+    // Nobody asks for it any more, as if its process had been stopped.
+    let mut held = postgres::Lock::take(&at, 1).await.unwrap().unwrap();
+    assert!(postgres::Lock::take(&at, 1).await.unwrap().is_none());
+    let began = Instant::now();
+    while postgres::Lock::take(&at, 1).await.unwrap().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(40), "it is still held");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(held.is_held().await.is_err(), "whoever had it is told");
 }
 
 struct Slow;
