@@ -22,7 +22,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --gid 10001 soma \
  && useradd --uid 10001 --gid soma --no-create-home --home-dir /var/lib/soma --shell /usr/sbin/nologin soma \
- && install --directory --owner=soma --group=soma --mode=0700 /var/lib/soma
+ && install --directory --owner=soma --group=soma --mode=0700 /var/lib/soma /var/lib/soma/workspaces
 COPY --from=build /target/release/soma /usr/local/bin/soma
 COPY LICENSE /usr/share/doc/soma/LICENSE
 ENV SA01_LISTEN=0.0.0.0:8080 \

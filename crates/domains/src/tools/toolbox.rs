@@ -192,6 +192,9 @@ impl Toolbox {
         ];
         let entry = |tool: Arc<dyn Tool>| {
             let spec = tool.spec();
+            // A rule can count from nothing to one only if it has seen nothing.
+            metrics::counter!("tool_executor_requests_total", "tool" => spec.name.clone(), "status" => "unknown")
+                .increment(0);
             let schema = jsonschema::validator_for(&spec.parameters).map_err(|error| error.to_string());
             (spec.name.clone(), Entry { tool, spec, schema })
         };

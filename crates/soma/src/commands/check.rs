@@ -85,10 +85,10 @@ async fn deploy(config: Option<&Config>) -> Vec<Line> {
     });
     let tls = config.and_then(|config| match &config.gateway.tls {
         Some(files) => gateway::tls_problem(files),
-        None => (!config.listen.ip().is_loopback()).then(|| {
+        None => (!config.listen.ip().is_loopback() && config.gateway.trusted_proxies.is_empty()).then(|| {
             format!(
                 "{} is not loopback and speaks no TLS: set SA01_TLS_CERT and SA01_TLS_KEY, or put a proxy with TLS \
-                 before it",
+                 before it and name it in SA01_TRUSTED_PROXIES",
                 config.listen
             )
         }),
@@ -112,7 +112,10 @@ async fn deploy(config: Option<&Config>) -> Vec<Line> {
     vec![
         line("deploy: engines outside the process", engines),
         line("deploy: a model that can call tools", model),
-        line("deploy: TLS with files that can be used, or loopback behind a proxy", tls),
+        line(
+            "deploy: TLS with files that can be used, or a proxy before it: on loopback, or one that is named",
+            tls,
+        ),
         line("deploy: links and cookies over HTTPS", links),
         line("deploy: no password in the clear on its way to Kafka", kafka),
         line("deploy: code that a model wrote can be run, where this is or will be a worker for tools", code),

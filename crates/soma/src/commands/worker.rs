@@ -27,7 +27,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub struct Arguments {
     /// What to work on.
     kind: Kind,
-    /// Turns at once, in place of SA01_TURNS_AT_ONCE; with `tools`, tool calls.
+    /// Steps at once, of model calls and of tool calls each, in place of SA01_TURNS_AT_ONCE.
     #[arg(long)]
     concurrency: Option<NonZeroUsize>,
     /// Where it answers /health/live, /health/ready and /metrics, as in 127.0.0.1:9464; nowhere unless told.

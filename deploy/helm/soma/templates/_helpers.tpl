@@ -33,7 +33,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- fail (printf "settings.%s: an engine within the process is not for several of them" .) -}}
 {{- end -}}
 {{- end -}}
-{{- range tuple "SECRET_KEY" "SA01_CRYPTO_FERNET_KEY" "SA01_DB_DSN" "SA01_REDIS_URL" "SA01_MODEL_API_KEY" "SA01_KAFKA_SASL_PASSWORD" "SA01_TEMPORAL_API_KEY" "SA01_SMTP_URL" "SA01_OIDC_CLIENT_SECRET" "SA01_KEYCLOAK_CLIENT_SECRET" "SA01_API_KEY" -}}
+{{- range tuple "SECRET_KEY" "SA01_CRYPTO_FERNET_KEY" "SA01_DB_DSN" "SA01_REDIS_URL" "SA01_MODEL_API_KEY" "SA01_KAFKA_SASL_PASSWORD" "SA01_TEMPORAL_API_KEY" "SA01_SMTP_URL" "SA01_KEYCLOAK_CLIENT_SECRET" "SA01_API_KEY" -}}
 {{- if hasKey $.Values.settings . -}}
 {{- fail (printf "settings.%s: a secret does not belong in a ConfigMap; it comes from secrets.existingSecret or secrets.vault" .) -}}
 {{- end -}}
