@@ -24,6 +24,8 @@ const SEND_WAIT: Duration = Duration::from_secs(30);
 /// For so long a producer may bring nothing to the cluster; then another takes its place. The library's may stay where
 /// they are for good, when brokers went away and came back while letters were on their way.
 const SILENT_MAX: Duration = Duration::from_secs(30);
+/// The same for who only asks whether the cluster is there.
+const UNREADY_MAX: Duration = Duration::from_secs(300);
 /// How long topics that could not be made are left alone.
 const MAKE_AGAIN: Duration = Duration::from_secs(30);
 /// For readiness.
@@ -50,6 +52,23 @@ struct Sending {
     silent_since: Option<Instant>,
     /// When topics that may be missing are to be made.
     make_topics_at: Option<Instant>,
+    /// Whether the cluster has been asked to.
+    topics_made: bool,
+}
+
+/// Letters that nobody waits for any more are not sent: whoever carries after this one sends them.
+struct Waiting(Option<Arc<Producer>>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(producer) = self.0.take() {
+            tokio::task::spawn_blocking(move || forget(&producer));
+        }
+    }
+}
+
+fn forget(producer: &Producer) {
+    producer.purge(PurgeConfig::default().queue().inflight());
 }
 
 /// What is sent, whole.
@@ -68,7 +87,8 @@ impl Bus {
         let quiet = Quiet::default();
         let producer = Arc::new(producer(&kafka, &quiet)?);
         let make_topics_at = Some(Instant::now());
-        let sending = Mutex::new(Sending { producer, silent_since: None, make_topics_at });
+        let sending =
+            Mutex::new(Sending { producer, silent_since: None, make_topics_at, topics_made: false });
         Ok(Self { kafka, quiet, sending })
     }
 
@@ -97,7 +117,7 @@ impl Bus {
         drop(sending);
         // Its end is waited for, and not here. What it still has is not sent: whoever gave it to it does so again.
         tokio::task::spawn_blocking(move || {
-            old.purge(PurgeConfig::default().queue().inflight());
+            forget(&old);
             drop(old);
         });
     }
@@ -113,11 +133,27 @@ impl Bus {
         sending.silent_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Makes topics that may be missing, if it is time for that.
+    /// Makes topics that may be missing, if it is time for that. The first time nothing is sent before.
     async fn make_topics(&self) -> Result<(), Error> {
-        if self.sending().make_topics_at.is_some_and(|at| at <= Instant::now()) {
-            let again = names::make_missing(&self.kafka).await?;
-            self.sending().make_topics_at = again.then(|| Instant::now() + MAKE_AGAIN);
+        let first = {
+            let sending = self.sending();
+            if sending.make_topics_at.is_none_or(|at| at > Instant::now()) {
+                return Ok(());
+            }
+            !sending.topics_made
+        };
+        let made = names::make_missing(&self.kafka, first).await;
+        let mut sending = self.sending();
+        match made {
+            Err(error) if first => return Err(error),
+            Err(error) => {
+                tracing::debug!(%error, "topics that may be missing were not made");
+                sending.make_topics_at = Some(Instant::now() + MAKE_AGAIN);
+            }
+            Ok(again) => {
+                sending.topics_made = true;
+                sending.make_topics_at = again.then(|| Instant::now() + MAKE_AGAIN);
+            }
         }
         Ok(())
     }
@@ -149,7 +185,9 @@ impl Bus {
                 Err(_) => Err(KafkaError::Canceled),
             }
         }));
+        let mut waiting = Waiting(Some(Arc::clone(&producer)));
         let answers = tokio::time::timeout(SEND_WAIT, answers).await;
+        waiting.0 = None;
         let fatal = producer.client().fatal_error();
         // Before it is replaced: whoever has it last waits for its end.
         drop(producer);
@@ -194,6 +232,11 @@ impl EventBus for Bus {
         let producer = self.producer();
         let asked = move || producer.client().fetch_metadata(None, READY_WAIT).map(drop);
         let answered = outcome(tokio::task::spawn_blocking(asked)).await;
+        // A process that only asks may have certificates whose time is over.
+        let result = [answered.as_ref().map_or(Err(BusError::Away(String::new())), |()| Ok(()))];
+        if self.silent_for(&result) > UNREADY_MAX {
+            self.replace("no broker has answered for a while");
+        }
         answered.map_err(|error| match self.quiet.refusal() {
             Some(why) => BusError::Refused(why),
             None => BusError::Away(error.to_string()),

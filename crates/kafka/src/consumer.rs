@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contracts::events::{EventHandler, HandleError, Received, Topic};
+use contracts::events::{BusError, EventHandler, HandleError, Received, Topic};
 use platform::{config::Kafka, task::outcome};
 use rdkafka::{
     Message as _, Offset,
@@ -172,9 +172,15 @@ impl Consuming<'_> {
             }
         };
         let letter = dead::Reason { code, message: problem, tries };
-        if let Err(error) = dead::bury(self.bus, &event, &letter).await {
-            tracing::warn!(%error, "a dead letter waits");
-            return Ok(Some(AWAY_WAIT));
+        match dead::bury(self.bus, &event, &letter).await {
+            Ok(()) => {}
+            Err(error @ BusError::Impossible(_)) => {
+                tracing::error!(%error, "the topic of dead letters takes none: a dead event is in this log alone");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a dead letter waits");
+                return Ok(Some(AWAY_WAIT));
+            }
         }
         metrics::counter!("events_dead_total", "topic" => self.topic.as_str()).increment(1);
         tracing::error!(topic = %self.topic, partition, offset, code = letter.code, problem = letter.message,

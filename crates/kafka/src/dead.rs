@@ -67,14 +67,18 @@ pub(crate) async fn bury(bus: &Bus, event: &Received, reason: &Reason) -> Result
         Ok(text) if json_bytes(&text) <= in_base64.len() => payload.original_event = Some(text),
         _ => payload.original_event_base64 = Some(in_base64),
     }
-    let parcel = |payload: &Payload, headers| Parcel {
+    let parcel = |payload: &Payload, key, headers| Parcel {
         topic: names::of_dead(bus.kafka(), event.topic),
-        key: event.key.clone(),
+        key,
         headers,
         payload: serde_json::to_vec(payload).unwrap_or_default(),
         bytes_max: names::DEAD_LETTER_BYTES_MAX,
     };
-    let whole = bus.send(vec![parcel(&payload, event.headers.clone())]).await.into_iter().collect();
+    let whole = bus
+        .send(vec![parcel(&payload, event.key.clone(), event.headers.clone())])
+        .await
+        .into_iter()
+        .collect();
     let Err(BusError::Impossible(_)) = whole else { return whole };
     // An operator's topic may take shorter letters only. What is behind this one must not wait for ever.
     payload.original_event = None;
@@ -83,7 +87,7 @@ pub(crate) async fn bury(bus: &Bus, event: &Received, reason: &Reason) -> Result
     payload.error_message =
         format!("{} (its {bytes} bytes are too many for this topic)", payload.error_message);
     tracing::error!(topic = %event.topic, bytes, "the topic of dead letters does not take an event's bytes: they are left out");
-    bus.send(vec![parcel(&payload, Vec::new())]).await.into_iter().collect()
+    bus.send(vec![parcel(&payload, Vec::new(), Vec::new())]).await.into_iter().collect()
 }
 
 /// A text's length as JSON.

@@ -29,8 +29,8 @@ pub(crate) fn of_dead(kafka: &Kafka, topic: Topic) -> String {
 }
 
 /// Makes topics that are not there; answers whether another try is of use. One that may not be made is told when it is
-/// used.
-pub(crate) async fn make_missing(kafka: &Kafka) -> Result<bool, Error> {
+/// used, and here the first time.
+pub(crate) async fn make_missing(kafka: &Kafka, first: bool) -> Result<bool, Error> {
     let admin: AdminClient<Quiet> = crate::client(kafka).create_with_context(Quiet::default())?;
     let (letter_bytes, dead_bytes) = (LETTER_BYTES_MAX.to_string(), DEAD_LETTER_BYTES_MAX.to_string());
     let mut names: Vec<_> = Topic::ALL.iter().map(|topic| (of(kafka, *topic), &letter_bytes)).collect();
@@ -52,7 +52,9 @@ pub(crate) async fn make_missing(kafka: &Kafka) -> Result<bool, Error> {
             Ok(name) => tracing::info!(topic = name, "a topic was made"),
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((name, error)) => {
-                tracing::warn!(topic = name, %error, "a topic that may be missing could not be made");
+                if first {
+                    tracing::warn!(topic = name, %error, "a topic that may be missing could not be made");
+                }
                 again |= !is_final(error);
             }
         }

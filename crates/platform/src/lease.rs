@@ -10,9 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::database::{Location, Postgres, postgres};
+use crate::{
+    database::{Location, Postgres, postgres},
+    task::outcome,
+};
 
 const WAIT_MAX: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -153,6 +157,45 @@ impl Lease {
                 return Ok(None);
             }
         }
+    }
+}
+
+/// A lease that is watched over by a task of its own, from the first moment to the last.
+#[derive(Debug)]
+pub struct Kept {
+    until: CancellationToken,
+    lost: CancellationToken,
+    task: JoinHandle<Result<Option<Lease>, LeaseError>>,
+}
+
+impl Lease {
+    /// Watches over the lease until [`Kept::end`].
+    #[must_use]
+    pub fn keep(self, database: Location) -> Kept {
+        let (until, lost) = (CancellationToken::new(), CancellationToken::new());
+        let (stop, telling) = (until.clone(), lost.clone());
+        let task = tokio::spawn(async move {
+            let held = self.hold(database, stop).await;
+            if held.is_err() {
+                telling.cancel();
+            }
+            held
+        });
+        Kept { until, lost, task }
+    }
+}
+
+impl Kept {
+    /// Fires when another process has the duty.
+    #[must_use]
+    pub fn lost(&self) -> &CancellationToken {
+        &self.lost
+    }
+
+    /// Gives the lease up; an error where it was lost before.
+    pub async fn end(self) -> Result<(), LeaseError> {
+        self.until.cancel();
+        outcome(self.task).await.map(drop)
     }
 }
 

@@ -102,6 +102,8 @@ impl Step for RunTool {
                 let begun = begin(&app, &mut attempt, &mut record, tool.effect()).await?;
                 if begun == Begun::Lost {
                     Outcome::of(Status::Unknown, UNKNOWN)
+                } else if begun == Begun::Fresh && attempt.cancelled().is_cancelled() {
+                    Outcome::of(Status::Cancelled, NOT_MADE)
                 } else {
                     let mut span = spans::execute_tool(&record.run, &record.call);
                     let outcome = call_tool(&toolbox, tool.as_ref(), &record, &attempt, arguments).await;
@@ -120,6 +122,7 @@ impl Step for RunTool {
     }
 }
 
+const NOT_MADE: &str = "The run was cancelled before this call was made.";
 const CUT_OFF: &str = "The run ended while this call was under way.";
 
 struct Record {

@@ -32,6 +32,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How far an attempt is, for whoever made it.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
+    /// The ledger was asked to let it begin, and its answer is not known: it may have begun, and has done nothing.
+    pub beginning: AtomicBool,
     /// The ledger has said that it began.
     pub begun: AtomicBool,
     /// Others look whether it is alive.
@@ -84,7 +86,13 @@ impl Attempt {
     {
         let (begun, number) = loop {
             let claimant = self.claimant.clone();
-            match self.ledger.begin(self.key.clone(), effect, claimant, change.clone()).await? {
+            self.progress.beginning.store(true, Ordering::SeqCst);
+            let asked = self.ledger.begin(self.key.clone(), effect, claimant, change.clone()).await;
+            // Where the database went away meanwhile the answer is still to be had.
+            if !matches!(asked, Err(StepError::Store { .. })) {
+                self.progress.beginning.store(false, Ordering::SeqCst);
+            }
+            match asked? {
                 Claim::Begun(begun, number) => break (begun, number),
                 Claim::Elsewhere => tokio::time::sleep(LOOK_AGAIN).await,
             }

@@ -5,7 +5,7 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -25,6 +25,8 @@ use super::{
 pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
 /// Longest wait between attempts.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Between two looks at how far a step is.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Wait before the database is asked once more, doubled up to [`BACKOFF_MAX`].
 const STORE_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -84,9 +86,11 @@ impl<W: Send + Sync + 'static, G: Gate> Attempts<'_, W, G> {
         let mut claimant = Claimant { owner: self.ledger.claim(), leased: self.leased };
         let mut backoff = S::OPTIONS.backoff;
         let mut failures = 0;
+        // Whether it may have begun, and has done nothing: closed now it would be taken for one that was under way.
+        let mut unsure = false;
         loop {
             let pass = self.gate.pass().await;
-            if self.cancel.is_cancelled() {
+            if self.cancel.is_cancelled() && !unsure {
                 return self.close::<S>().await;
             }
             if let Some(crashes) = &self.crashes {
@@ -104,15 +108,21 @@ impl<W: Send + Sync + 'static, G: Gate> Attempts<'_, W, G> {
             };
             let body = attempt::once(step.clone(), Arc::clone(&self.worker), attempt);
             let body = self.alive(body, &claimant.owner, &progress);
-            let error = match bounded(body, S::OPTIONS.timeout, &self.cancel, &progress.recording).await {
+            let ended = bounded(body, S::OPTIONS.timeout, &self.cancel, &progress).await;
+            let begun = progress.begun.load(Ordering::SeqCst);
+            unsure = !begun && (unsure || progress.beginning.load(Ordering::SeqCst));
+            let error = match ended {
                 Ok(Err(error @ (StepError::Retry { .. } | StepError::Store { .. }))) => error,
                 Ok(ended) => return ended,
+                Err(TimedOut::Cancelled) if unsure => {
+                    StepError::Store { message: "whether it has begun is not known".to_owned() }
+                }
                 Err(TimedOut::Cancelled) => return self.close::<S>().await,
                 Err(TimedOut::Late) => StepError::retry("timeout", format!("{} took too long", S::NAME)),
             };
             drop(pass);
             // One that has not begun as far as it knows, and so has done nothing, may find that it had.
-            if progress.begun.load(Ordering::SeqCst) {
+            if begun {
                 claimant.owner = self.ledger.claim();
             }
             // The database being away is no fault of the step.
@@ -125,7 +135,7 @@ impl<W: Send + Sync + 'static, G: Gate> Attempts<'_, W, G> {
             tracing::warn!(run = %self.key.run, step = S::NAME, %error, failures, "a step failed and is tried again");
             tokio::select! {
                 () = tokio::time::sleep(backoff) => {}
-                () = self.cancel.cancelled() => {}
+                () = self.cancel.cancelled(), if !unsure => {}
             }
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
@@ -196,12 +206,12 @@ enum TimedOut {
 }
 
 /// Runs a step's body within its time; once the run is cancelled, within the grace. One that has done its work and is
-/// recording it is let do so.
+/// recording it is let do so, and one of which it is being found out whether it has begun has its grace from then on.
 async fn bounded<T>(
     body: impl Future<Output = T>,
     timeout: Duration,
     cancel: &CancellationToken,
-    recording: &AtomicBool,
+    progress: &Progress,
 ) -> Result<T, TimedOut> {
     let mut body = std::pin::pin!(body);
     let cancelled = async {
@@ -214,5 +224,18 @@ async fn bounded<T>(
         () = tokio::time::sleep(timeout) => TimedOut::Late,
         () = cancelled => TimedOut::Cancelled,
     };
-    if recording.load(Ordering::SeqCst) { Ok(body.await) } else { Err(over) }
+    if matches!(over, TimedOut::Cancelled) && progress.beginning.load(Ordering::SeqCst) {
+        let found_out = async {
+            while progress.beginning.load(Ordering::SeqCst) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            tokio::time::sleep(CANCEL_GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            result = &mut body => return Ok(result),
+            () = found_out => {}
+        }
+    }
+    if progress.recording.load(Ordering::SeqCst) { Ok(body.await) } else { Err(over) }
 }

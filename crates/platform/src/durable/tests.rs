@@ -1,15 +1,44 @@
 //! What the ledger answers to those that ask it again.
 
+use std::{sync::Arc, time::Duration};
+
 use contracts::RunId;
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 use testing::TestDatabase;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    Begun, Effect, Ledger, MIGRATIONS, StepError,
+    Attempt, Begun, CANCEL_GRACE, Completed, Effect, Ledger, MIGRATIONS, Options, Step, StepError, execute,
     ledger::{Claim, Claimant},
     store::Key,
 };
 use crate::database::{self, Database};
+
+/// Begins in a database that takes its time, and says whether it was cancelled before it could do anything.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+struct Slow;
+
+impl Step for Slow {
+    type Worker = ();
+    type Output = bool;
+    const NAME: &'static str = "slow";
+    const OPTIONS: Options =
+        Options { timeout: Duration::from_secs(60), attempts_max: 1, backoff: Duration::ZERO };
+
+    async fn run(self, _: Arc<()>, mut attempt: Attempt) -> Result<Completed<bool>, StepError> {
+        let begun = attempt
+            .begin(Effect::AtMostOnce, |_, _| {
+                Box::pin(async {
+                    tokio::time::sleep(CANCEL_GRACE + Duration::from_secs(1)).await;
+                    Ok(())
+                })
+            })
+            .await?;
+        assert_eq!(begun, Begun::Fresh);
+        let cancelled = attempt.cancelled().is_cancelled();
+        attempt.finish(cancelled).await
+    }
+}
 
 struct Steps;
 
@@ -68,4 +97,17 @@ async fn a_step_that_may_be_done_once_is_not_taken_from_who_is_alive() {
     assert!(!ledger.is_at(key.run, 0).await.unwrap());
     let begun = ledger.begin(key, Effect::AtMostOnce, second, |_, _| Box::pin(async { Ok(()) })).await;
     assert!(matches!(begun, Err(StepError::Superseded)));
+}
+
+#[tokio::test]
+async fn a_step_whose_begin_is_being_committed_when_its_run_is_cancelled_is_not_taken_for_one_under_way() {
+    let (_kept, ledger) = ledger().await;
+    let cancel = CancellationToken::new();
+    let cancelling = cancel.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        cancelling.cancel();
+    });
+    let ended = execute(Slow, Arc::new(()), &ledger, RunId::new(), 0, cancel).await;
+    assert_eq!(ended, Ok(true), "it says by itself that it has done nothing");
 }

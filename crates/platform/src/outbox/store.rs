@@ -108,13 +108,15 @@ static PENDING: LazyLock<String> = LazyLock::new(|| {
             "WHERE state = 'pending' AND topic IN ({}) AND NOT EXISTS (
                  SELECT 1 FROM outbox refused
                  WHERE refused.state = 'pending' AND refused.due_at > 0 AND refused.due_at > $1
-                   AND refused.topic = outbox.topic AND refused.event_key = outbox.event_key)
+                   AND refused.topic = outbox.topic AND refused.event_key = outbox.event_key
+                 LIMIT 1 OFFSET 0)
              ORDER BY id LIMIT $2"
         ),
         topics.join(", ")
     )
 });
 
+// `OFFSET 0` keeps PostgreSQL at a look into the index for each event: what it makes of it else compares each with each.
 /// The oldest events whose time has come, in the order of their commits. What has the topic and the key of one that was
 /// refused waits with it. Those of topics that only a newer version knows are left to it.
 pub(super) async fn pending(connection: &impl Sql, now: i64, limit: i64) -> Result<Vec<Kept>, Error> {

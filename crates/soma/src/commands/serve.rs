@@ -9,6 +9,7 @@ use platform::{
     telemetry::{self, Metrics},
     vault::Standing,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{Failure, settings, stop_on_signal, watch};
 use crate::{
@@ -34,11 +35,12 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let listen = arguments.listen.unwrap_or(config.listen);
     let tls = config.gateway.tls.clone().map(Tls::open).transpose();
     let tls = tls.map_err(|error| Failure::Configuration(error.to_string()))?.map(Arc::new);
-    // Held until the process ends, however it ends.
+    // Held until the last turn here has ended, however the process ends.
     let lease = match config.workflows.choice {
         WorkflowChoice::Embedded => {
             domains::prepare_database(&config).map_err(Failure::failed)?;
-            Some(Lease::acquire(&config.database, Duty::Workflows).await.map_err(Failure::failed)?)
+            let lease = Lease::acquire(&config.database, Duty::Workflows).await.map_err(Failure::failed)?;
+            Some(lease.keep(config.database.clone()))
         }
         WorkflowChoice::Temporal(_) => None,
     };
@@ -52,7 +54,12 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     }
     let stop = app.stopping.clone();
     let secrets = watch(session, standing, &stop);
-    let lease = lease.map(|lease| tokio::spawn(lease.hold(app.config.database.clone(), stop.clone())));
+    let lost = lease.as_ref().map_or_else(CancellationToken::new, |lease| lease.lost().clone());
+    let (stopping, losing) = (stop.clone(), lost.clone());
+    tokio::spawn(async move {
+        losing.cancelled().await;
+        stopping.cancel();
+    });
     let router = gateway::router(Arc::clone(&app), DOMAINS)?;
     let gateway = Gateway::new(router, app.config.gateway.clone(), tls.clone(), stop.clone());
     let turns = Turns::attach(&app);
@@ -86,23 +93,23 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     drop(asks_sweep.await);
     drop(approvals.await);
     carriers.end().await;
-    let lease = match lease {
-        Some(holding) => holding.await.map_err(Failure::failed)?.transpose(),
-        None => None,
-    };
     let secrets = secrets.end().await;
     // Where another process works on the database by now, the turns go on there; and without a right to its secrets this
     // one does nothing more.
-    if !matches!(lease, Some(Err(_))) && secrets.is_ok() {
-        turns.drain(DRAIN).await;
+    if secrets.is_ok() {
+        lost.run_until_cancelled(turns.drain(DRAIN)).await;
     }
+    let lease = match lease {
+        Some(lease) => lease.end().await,
+        None => Ok(()),
+    };
     app.calls.flush().await;
     app.model.shut_down();
     if let Some(traces) = traces {
         traces.finish().await;
     }
     // Whoever runs this has to hear that it did not end because it was asked to.
-    drop(lease.transpose().map_err(Failure::failed)?);
+    lease.map_err(Failure::failed)?;
     secrets?;
     Ok(ExitCode::SUCCESS)
 }
