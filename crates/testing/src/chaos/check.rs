@@ -252,7 +252,8 @@ impl Evidence {
             (Class::Repeatable, "cancelled") => run_state == "cancelled",
             (Class::Idempotent, "cancelled") => run_state == "cancelled" && count <= 1,
             (_, "blocked") => tally.api.undecided.load(Ordering::SeqCst) && count == 0,
-            (Class::Transactional, "cancelled") => run_state == "cancelled" && count == 0,
+            // Of what may be made once it is said only before it was made.
+            (Class::Transactional | Class::AtMostOnce, "cancelled") => run_state == "cancelled" && count == 0,
             // Never ended: its run was stopped. What commits with its row has not happened then.
             (Class::Transactional, "") => count == 0,
             (Class::Repeatable, "") => true,
