@@ -50,6 +50,7 @@ struct Sending {
     /// Replaced when it has failed for good, or brings nothing to the cluster.
     producer: Arc<Producer>,
     silent_since: Option<Instant>,
+    unready_since: Option<Instant>,
     /// When topics that may be missing are to be made.
     make_topics_at: Option<Instant>,
     /// Whether the cluster has been asked to.
@@ -87,8 +88,13 @@ impl Bus {
         let quiet = Quiet::default();
         let producer = Arc::new(producer(&kafka, &quiet)?);
         let make_topics_at = Some(Instant::now());
-        let sending =
-            Mutex::new(Sending { producer, silent_since: None, make_topics_at, topics_made: false });
+        let sending = Mutex::new(Sending {
+            producer,
+            silent_since: None,
+            unready_since: None,
+            make_topics_at,
+            topics_made: false,
+        });
         Ok(Self { kafka, quiet, sending })
     }
 
@@ -113,6 +119,7 @@ impl Bus {
         };
         let mut sending = self.sending();
         sending.silent_since = None;
+        sending.unready_since = None;
         let old = std::mem::replace(&mut sending.producer, new);
         drop(sending);
         // Its end is waited for, and not here. What it still has is not sent: whoever gave it to it does so again.
@@ -131,6 +138,17 @@ impl Bus {
             sending.silent_since.get_or_insert_with(Instant::now);
         }
         sending.silent_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// For how long no broker has answered who only asks. Brokers that answer may still bring nothing on.
+    fn unready_for(&self, answered: bool) -> Duration {
+        let mut sending = self.sending();
+        if answered {
+            sending.unready_since = None;
+        } else {
+            sending.unready_since.get_or_insert_with(Instant::now);
+        }
+        sending.unready_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Makes topics that may be missing, if it is time for that. The first time nothing is sent before.
@@ -233,8 +251,7 @@ impl EventBus for Bus {
         let asked = move || producer.client().fetch_metadata(None, READY_WAIT).map(drop);
         let answered = outcome(tokio::task::spawn_blocking(asked)).await;
         // A process that only asks may have certificates whose time is over.
-        let result = [answered.as_ref().map_or(Err(BusError::Away(String::new())), |()| Ok(()))];
-        if self.silent_for(&result) > UNREADY_MAX {
+        if self.unready_for(answered.is_ok()) > UNREADY_MAX {
             self.replace("no broker has answered for a while");
         }
         answered.map_err(|error| match self.quiet.refusal() {
