@@ -250,6 +250,33 @@ async fn a_namespace_that_is_not_there_is_made_on_temporal() {
 }
 
 #[tokio::test]
+async fn turns_that_temporal_no_longer_knows_go_on_from_what_the_database_has_of_them() {
+    let mut server = gateway(&[]).await;
+    let worker = Worker::start(&server).await;
+    let api = server.api();
+    let conversation = careful_conversation(&api).await;
+    let run = api.say(&conversation, COMPUTES).await;
+    api.stream(&run, 0).await.read_to("approval.requested").await;
+    worker.kill().await;
+    server.kill().await;
+    let asked = server.model.counts().requests;
+    // An empty namespace is what is left when its store is lost.
+    server.settings.insert("SA01_TEMPORAL_NAMESPACE".into(), format!("empty-{}", RunId::new()));
+    server.restart().await;
+    let _worker = Worker::start(&server).await;
+
+    let api = server.api();
+    approve(&api).await;
+
+    assert_eq!(api.end_of(&run).await.answer(), COMPUTED);
+    assert_eq!(
+        server.model.counts().requests,
+        asked + 1,
+        "the first answer of the model was not asked for again"
+    );
+}
+
+#[tokio::test]
 async fn a_worker_tells_whoever_watches_over_it_how_it_is_on_temporal() {
     let server = gateway(&[]).await;
     let arguments = ["worker", "all", "--concurrency", "2", "--listen", "127.0.0.1:0"];
