@@ -75,6 +75,10 @@ impl Step for RunTool {
             .await?
             .ok_or_else(|| gone("The tool call"))?;
         let run = journal::find_run(app.database.read(), call.run).await?.ok_or_else(|| gone("The run"))?;
+        // A run that was given up meanwhile says nothing more.
+        if run.state.is_final() {
+            return Err(StepError::failed("gone", "The run has ended."));
+        }
         let (request, decision) = decide(&app, &run, &call).await?;
         let approval = match self.approval {
             Some(id) => {
@@ -102,8 +106,8 @@ impl Step for RunTool {
                 let begun = begin(&app, &mut attempt, &mut record, tool.effect()).await?;
                 if begun == Begun::Lost {
                     Outcome::of(Status::Unknown, UNKNOWN)
-                } else if begun == Begun::Fresh && attempt.cancelled().is_cancelled() {
-                    Outcome::of(Status::Cancelled, NOT_MADE)
+                } else if attempt.cancelled().is_cancelled() {
+                    Outcome::of(Status::Cancelled, if begun == Begun::Fresh { NOT_MADE } else { CUT_OFF })
                 } else {
                     let mut span = spans::execute_tool(&record.run, &record.call);
                     let outcome = call_tool(&toolbox, tool.as_ref(), &record, &attempt, arguments).await;

@@ -34,6 +34,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 pub(super) struct Progress {
     /// The ledger was asked to let it begin, and its answer is not known: it may have begun, and has done nothing.
     pub beginning: AtomicBool,
+    /// The ledger has given an answer.
+    pub answered: AtomicBool,
     /// The ledger has said that it began.
     pub begun: AtomicBool,
     /// Others look whether it is alive.
@@ -91,6 +93,7 @@ impl Attempt {
             // Where the database went away meanwhile the answer is still to be had.
             if !matches!(asked, Err(StepError::Store { .. })) {
                 self.progress.beginning.store(false, Ordering::SeqCst);
+                self.progress.answered.store(true, Ordering::SeqCst);
             }
             match asked? {
                 Claim::Begun(begun, number) => break (begun, number),

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use contracts::RunId;
@@ -25,6 +25,8 @@ use super::{
 pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
 /// Longest wait between attempts.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// For how long, after its run was cancelled, it is found out whether a step has begun. Past that it counts as begun.
+const DOUBT_MAX: Duration = Duration::from_secs(60);
 /// Between two looks at how far a step is.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Wait before the database is asked once more, doubled up to [`BACKOFF_MAX`].
@@ -88,10 +90,14 @@ impl<W: Send + Sync + 'static, G: Gate> Attempts<'_, W, G> {
         let mut failures = 0;
         // Whether it may have begun, and has done nothing: closed now it would be taken for one that was under way.
         let mut unsure = false;
+        let mut cancelled_at = None;
         loop {
             let pass = self.gate.pass().await;
-            if self.cancel.is_cancelled() && !unsure {
-                return self.close::<S>().await;
+            if self.cancel.is_cancelled() {
+                let cancelled_for = cancelled_at.get_or_insert_with(Instant::now).elapsed();
+                if !unsure || cancelled_for > DOUBT_MAX {
+                    return self.close::<S>().await;
+                }
             }
             if let Some(crashes) = &self.crashes {
                 crashes.pass(self.key.ordinal, super::Crash::Before).await;
@@ -110,7 +116,9 @@ impl<W: Send + Sync + 'static, G: Gate> Attempts<'_, W, G> {
             let body = self.alive(body, &claimant.owner, &progress);
             let ended = bounded(body, S::OPTIONS.timeout, &self.cancel, &progress).await;
             let begun = progress.begun.load(Ordering::SeqCst);
-            unsure = !begun && (unsure || progress.beginning.load(Ordering::SeqCst));
+            // One that did not come to asking has learned nothing.
+            let asked = progress.answered.load(Ordering::SeqCst) || progress.beginning.load(Ordering::SeqCst);
+            unsure = !begun && if asked { progress.beginning.load(Ordering::SeqCst) } else { unsure };
             let error = match ended {
                 Ok(Err(error @ (StepError::Retry { .. } | StepError::Store { .. }))) => error,
                 Ok(ended) => return ended,
@@ -234,7 +242,7 @@ async fn bounded<T>(
         tokio::select! {
             biased;
             result = &mut body => return Ok(result),
-            () = found_out => {}
+            _ = tokio::time::timeout(DOUBT_MAX, found_out) => {}
         }
     }
     if progress.recording.load(Ordering::SeqCst) { Ok(body.await) } else { Err(over) }

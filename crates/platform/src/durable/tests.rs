@@ -40,6 +40,34 @@ impl Step for Slow {
     }
 }
 
+/// Begins in a database that goes away, while its run is cancelled, and is back then.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+struct AwayOnce;
+
+impl Step for AwayOnce {
+    type Worker = CancellationToken;
+    type Output = bool;
+    const NAME: &'static str = "away_once";
+    const OPTIONS: Options = Slow::OPTIONS;
+
+    async fn run(
+        self,
+        cancel: Arc<CancellationToken>,
+        mut attempt: Attempt,
+    ) -> Result<Completed<bool>, StepError> {
+        let first = !cancel.is_cancelled();
+        let begin = attempt.begin(Effect::AtMostOnce, move |_, _| {
+            let answer = if first { Err(StepError::Store { message: "away".into() }) } else { Ok(()) };
+            Box::pin(async { answer })
+        });
+        let begun = begin.await;
+        cancel.cancel();
+        assert_eq!(begun?, Begun::Fresh);
+        let cancelled = attempt.cancelled().is_cancelled();
+        attempt.finish(cancelled).await
+    }
+}
+
 struct Steps;
 
 impl MigratorTrait for Steps {
@@ -109,5 +137,13 @@ async fn a_step_whose_begin_is_being_committed_when_its_run_is_cancelled_is_not_
         cancelling.cancel();
     });
     let ended = execute(Slow, Arc::new(()), &ledger, RunId::new(), 0, cancel).await;
+    assert_eq!(ended, Ok(true), "it says by itself that it has done nothing");
+}
+
+#[tokio::test]
+async fn a_step_whose_begin_was_not_answered_before_its_run_was_cancelled_asks_again() {
+    let (_kept, ledger) = ledger().await;
+    let cancel = CancellationToken::new();
+    let ended = execute(AwayOnce, Arc::new(cancel.clone()), &ledger, RunId::new(), 0, cancel).await;
     assert_eq!(ended, Ok(true), "it says by itself that it has done nothing");
 }

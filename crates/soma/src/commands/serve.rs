@@ -99,15 +99,15 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     if secrets.is_ok() {
         lost.run_until_cancelled(turns.drain(DRAIN)).await;
     }
-    let lease = match lease {
-        Some(lease) => lease.end().await,
-        None => Ok(()),
-    };
     app.calls.flush().await;
     app.model.shut_down();
     if let Some(traces) = traces {
         traces.finish().await;
     }
+    let lease = match lease {
+        Some(lease) => lease.end().await,
+        None => Ok(()),
+    };
     // Whoever runs this has to hear that it did not end because it was asked to.
     lease.map_err(Failure::failed)?;
     secrets?;
