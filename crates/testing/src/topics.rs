@@ -53,6 +53,18 @@ impl Found {
     }
 }
 
+/// From where to where a partition goes. One that was just made has no leader for a moment.
+fn marks(consumer: &BaseConsumer, topic: &str, partition: i32) -> (i64, i64) {
+    let began = Instant::now();
+    loop {
+        match consumer.fetch_watermarks(topic, partition, ANSWER_WAIT) {
+            Ok(marks) => return marks,
+            Err(error) => assert!(began.elapsed() < ANSWER_WAIT, "the cluster answers: {error}"),
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
 impl Topics {
     pub fn new(servers: impl Into<String>, prefix: impl Into<String>) -> Self {
         Self { servers: servers.into(), prefix: prefix.into(), further: Vec::new() }
@@ -101,8 +113,7 @@ impl Topics {
         let mut wanted = TopicPartitionList::new();
         let mut ends = HashMap::new();
         for partition in found.into_iter().flat_map(|found| found.partitions()) {
-            let marks = consumer.fetch_watermarks(&name, partition.id(), ANSWER_WAIT);
-            let (low, high) = marks.expect("the cluster answers");
+            let (low, high) = marks(&consumer, &name, partition.id());
             if low < high {
                 wanted.add_partition_offset(&name, partition.id(), Offset::Beginning).expect("a place");
                 ends.insert(partition.id(), high);

@@ -11,6 +11,7 @@ mod engine;
 mod events;
 mod finish;
 mod form;
+mod may_call;
 mod run_tool;
 mod service;
 mod spans;
