@@ -53,7 +53,7 @@ test("a conversation that was deleted comes back whole by Undo, and else is gone
   assert.notEqual(page.url(), chat);
   await page.locator("soma-toasts li").filter({ hasText: "The conversation was deleted." }).getByRole("button", { name: "Undo" }).click();
   await listed().click();
-  await page.getByText("Here they are.").waitFor();
+  await page.getByText("Here they are.", { exact: true }).waitFor();
 
   await choose("Delete");
   await listed().waitFor({ state: "detached" });
