@@ -149,8 +149,8 @@ pub async fn approve(api: &Api) {
     api.post(&path, decision).await.expect(200);
 }
 
-#[tokio::test]
-async fn a_run_waits_for_a_person_on_temporal_though_its_worker_is_killed() {
+/// An install with a run that waits for a person, and whose worker was killed.
+async fn waiting_without_a_worker() -> (Server, String) {
     let server = gateway(&[]).await;
     let worker = Worker::start(&server).await;
     let api = server.api();
@@ -158,6 +158,13 @@ async fn a_run_waits_for_a_person_on_temporal_though_its_worker_is_killed() {
     let run = api.say(&conversation, COMPUTES).await;
     api.stream(&run, 0).await.read_to("approval.requested").await;
     worker.kill().await;
+    (server, run)
+}
+
+#[tokio::test]
+async fn a_run_waits_for_a_person_on_temporal_though_its_worker_is_killed() {
+    let (server, run) = waiting_without_a_worker().await;
+    let api = server.api();
 
     approve(&api).await;
     let _worker = Worker::start(&server).await;
@@ -251,13 +258,7 @@ async fn a_namespace_that_is_not_there_is_made_on_temporal() {
 
 #[tokio::test]
 async fn turns_that_temporal_no_longer_knows_go_on_from_what_the_database_has_of_them() {
-    let mut server = gateway(&[]).await;
-    let worker = Worker::start(&server).await;
-    let api = server.api();
-    let conversation = careful_conversation(&api).await;
-    let run = api.say(&conversation, COMPUTES).await;
-    api.stream(&run, 0).await.read_to("approval.requested").await;
-    worker.kill().await;
+    let (mut server, run) = waiting_without_a_worker().await;
     server.kill().await;
     let asked = server.model.counts().requests;
     // An empty namespace is what is left when its store is lost.
